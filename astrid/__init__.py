@@ -1,0 +1,1 @@
+"""AstrID finds transients in astronomical imaging time series."""

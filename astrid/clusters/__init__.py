@@ -1,0 +1,1 @@
+"""A context manager per backend that yields a Dask client."""

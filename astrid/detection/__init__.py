@@ -1,0 +1,5 @@
+"""One module per detector."""
+
+from astrid.detection.base import Detections, Detector
+
+__all__ = ["Detections", "Detector"]

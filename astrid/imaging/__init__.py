@@ -1,0 +1,1 @@
+"""Shared numerics: background, noise, PSF, registration, resampling, photometry."""

@@ -1,0 +1,1 @@
+"""Synthetic skies and injected transients."""

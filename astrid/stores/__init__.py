@@ -1,0 +1,1 @@
+"""Cubes, differences, tables and intake catalogues."""

@@ -1,0 +1,73 @@
+"""What every survey does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from astrid.image import Exposure, ExposureInfo
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that could not be used, and why; the others go on."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All exposures of a survey, in order of time, and the files left out."""
+
+    exposures: tuple[ExposureInfo, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+
+@runtime_checkable
+class Survey(Protocol):
+    """A source of exposures. Implementations are frozen, picklable dataclasses.
+
+    ``name`` is the survey's word; ``folder`` is where a survey that makes or
+    fetches files keeps them (ignored by those that only read).
+    """
+
+    @property
+    def name(self) -> str:
+        """The word after ``survey=``."""
+
+    @property
+    def acknowledgement(self) -> str:
+        """What users must cite; empty where nothing."""
+
+    def list_exposures(self, folder: Path) -> Listing:
+        """List the exposures without reading pixels.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to list: the message names the place and the remedy.
+        """
+
+    def read_exposure(self, info: ExposureInfo) -> Exposure:
+        """Read one exposure.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read in full or holds no finite pixel.
+        """
+
+    def read_template(self, info: ExposureInfo) -> Exposure | None:
+        """Read the template that comes with an exposure, None where none does."""
+
+    def known_events(self, folder: Path) -> pa.Table | None:
+        """Return known transients (`astrid.schema.KNOWN_EVENTS`), None where unknown."""
+
+    def true_psf(self, info: ExposureInfo, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """Return the true PSF on the detector's pixel scale (simulated skies), else None."""

@@ -1,0 +1,1 @@
+"""What each step does and on which keys; the only place that schedules."""
