@@ -1,0 +1,145 @@
+"""Local maxima of a significance image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrid.detection.base import Detections
+from astrid.image import Difference
+from astrid.imaging.photometry import cut_windows, equivalent_fwhm
+
+CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
+MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
+
+
+@dataclass(frozen=True)
+class MatchedFilter:
+    """Find the peaks of the significance of a difference.
+
+    Attributes
+    ----------
+    threshold : float
+        Smallest absolute significance of a detection.
+    both_signs : bool
+        Whether to find sources that are fainter than in the template too.
+    radius : int or None
+        A detection is the highest pixel within this many pixels along each
+        axis; None takes the FWHM of the difference.
+    """
+
+    threshold: float = 5.0
+    both_signs: bool = True
+    radius: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise ValueError(f"threshold must be positive, got {self.threshold}")
+        if self.radius is not None and self.radius < 1:
+            raise ValueError(f"radius must be at least one pixel or null, got {self.radius}")
+
+    @property
+    def name(self) -> str:
+        """The word after ``detection=``."""
+        return "matched_filter"
+
+    def __call__(self, difference: Difference) -> Detections:
+        """Find candidates in unmasked pixels, most significant first."""
+        score, mask = difference.significance, difference.mask != 0
+        radius = self.radius or max(1, int(np.ceil(equivalent_fwhm(difference.psf))))
+        found = [self._peaks(score, mask, radius)]
+        if self.both_signs:
+            found.append(self._peaks(-score, mask, radius))
+        peaks = np.concatenate(found)
+        significance = score[tuple(peaks.T)].astype(np.float64)
+        order = np.argsort(-np.abs(significance), kind="stable")
+        peaks, significance = peaks[order], significance[order]
+        y, x = refine_peaks(score, peaks)
+        return Detections(y=y, x=x, significance=significance)
+
+    def _peaks(self, score: NDArray[Any], mask: NDArray[np.bool_], radius: int) -> NDArray[np.intp]:
+        peaks = find_peaks(score, mask, threshold=self.threshold, radius=radius)
+        y, x = (p.astype(np.float64) for p in peaks.T)
+        around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
+        return peaks[around <= MASKED_SLOPE * score[tuple(peaks.T)]]
+
+
+def find_peaks(
+    significance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    *,
+    threshold: float = 5.0,
+    radius: int = 3,
+) -> NDArray[np.intp]:
+    """Find the local maxima of a significance image.
+
+    A pixel is a peak when it is unmasked, at or above the threshold, and the
+    largest within ``radius`` pixels along each axis; of equal ones, the first.
+
+    Parameters
+    ----------
+    significance : (ny, nx) array
+        Detection significance, in units of its own standard deviation.
+    mask : (ny, nx) bool array
+        True where a pixel must not be used.
+    threshold : float
+        Smallest significance of a peak.
+    radius : int
+        Half the side of the square in which a peak must be the maximum, in pixels.
+
+    Returns
+    -------
+    (n, 2) array
+        Pixel positions ``(y, x)``, most significant first.
+
+    Examples
+    --------
+    >>> image = np.zeros((9, 9), np.float32)
+    >>> image[4, 6] = 8.0
+    >>> find_peaks(image, mask=image < 0).tolist()
+    [[4, 6]]
+    """
+    if significance.shape != mask.shape:
+        raise ValueError(f"significance is {significance.shape} but mask is {mask.shape}")
+    high = significance >= threshold
+    high &= ~mask & (significance < np.inf)
+    pixels = np.argwhere(high)
+    if len(pixels) > CROWDED * high.size:
+        usable = np.where(high, significance, -np.inf)
+        pixels = pixels[(usable == ndimage.maximum_filter(usable, size=2 * radius + 1))[high]]
+    values = significance[tuple(pixels.T)]
+    pixels = pixels[np.argsort(-values, kind="stable")]
+    return pixels[_is_first_of_its_square(pixels, significance.shape, radius)]
+
+
+def _is_first_of_its_square(pixels: NDArray[np.intp], shape: tuple[int, ...], radius: int) -> NDArray[np.bool_]:
+    """Whether no pixel earlier in the list lies within the square around each."""
+    rank = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), len(pixels), np.int32)
+    y, x = pixels.T
+    own = np.arange(len(pixels))
+    rank[y + radius, x + radius] = own
+    first = np.ones(len(pixels), bool)
+    for dy in range(2 * radius + 1):
+        for dx in range(2 * radius + 1):
+            first &= rank[y + dy, x + dx] >= own
+    return first
+
+
+def refine_peaks(score: NDArray[Any], peaks: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sub-pixel positions from a parabola through each peak and its neighbours along either axis."""
+    y, x = (p.astype(np.float64) for p in peaks.T)
+    near = cut_windows(score, y, x, (3, 3), fill=np.nan).astype(np.float64)
+    return y + _vertex(near[:, 0, 1], near[:, 1, 1], near[:, 2, 1]), x + _vertex(
+        near[:, 1, 0], near[:, 1, 1], near[:, 1, 2]
+    )
+
+
+def _vertex(before: NDArray[Any], at: NDArray[Any], after: NDArray[Any]) -> NDArray[np.float64]:
+    curvature = before + after - 2 * at
+    fine = np.isfinite(curvature) & (curvature * at < 0)
+    offset = (before - after) / np.where(fine, 2 * curvature, 1)
+    return np.where(fine, np.clip(offset, -0.7, 0.7), 0.0)

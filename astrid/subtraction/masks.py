@@ -1,0 +1,91 @@
+"""What the subtraction methods do alike with masked pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrid.errors import AlgorithmError
+from astrid.image import Image
+from astrid.schema import MaskBit
+
+SMALLEST_GOOD_FRACTION = 0.01
+REACH = 3  # pixels from which a masked pixel is filled
+
+
+def pixel_stencil(half: int) -> Iterator[tuple[int, int]]:
+    """Offsets (dy, dx) of a square of pixels."""
+    for dy in range(-half, half + 1):
+        for dx in range(-half, half + 1):
+            yield dy, dx
+
+
+def good_pixels(image: Image, name: str) -> NDArray[np.bool_]:
+    """Where an image can be used: unmasked, finite, of positive variance.
+
+    Raises
+    ------
+    AlgorithmError
+        If fewer than one pixel in a hundred is good.
+    """
+    good = (image.mask == 0) & np.isfinite(image.flux) & np.isfinite(image.variance) & (image.variance > 0)
+    n_good = int(np.count_nonzero(good))
+    if n_good < max(1, SMALLEST_GOOD_FRACTION * good.size):
+        n_masked = int(np.count_nonzero(image.mask))
+        raise AlgorithmError(
+            f"{name} has {n_good} good of {good.size} pixels ({n_masked} masked), "
+            f"at least {SMALLEST_GOOD_FRACTION:.0%} needed"
+        )
+    return good
+
+
+def fill_from_neighbours(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replace bad pixels by a weighted mean of the good ones nearby, zero where there are none."""
+    out = np.where(good, flux, 0).astype(np.float32)
+    y, x = np.nonzero(~good)
+    if len(y) == 0:
+        return out
+    ny, nx = flux.shape
+    total, weights = np.zeros(len(y)), np.zeros(len(y))
+    for dy, dx in pixel_stencil(REACH):
+        inside = (y + dy >= 0) & (y + dy < ny) & (x + dx >= 0) & (x + dx < nx)
+        at = np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)
+        weight = np.exp(-(dy**2 + dx**2) / 2) * (inside & good[at])
+        total += weight * out[at]
+        weights += weight
+    filled = np.zeros(len(y))
+    np.divide(total, weights, out=filled, where=weights > 0)
+    out[y, x] = filled
+    return out
+
+
+def difference_mask(
+    science: Image,
+    good_science: NDArray[np.bool_],
+    good_template: NDArray[np.bool_],
+    psf: NDArray[Any],
+    neighbour_fraction: float,
+) -> NDArray[np.uint16]:
+    """Mask of a difference.
+
+    The bits of science, `MaskBit.NO_DATA` where it is not finite though
+    unmasked, `MaskBit.TEMPLATE` where the template is bad, and
+    `MaskBit.NEIGHBOUR` where more than ``neighbour_fraction`` of the squared
+    PSF, taken as round, lies on bad pixels or outside the image.
+    """
+    mask = science.mask.copy()
+    mask[~good_science & (mask == 0)] |= np.uint16(MaskBit.NO_DATA)
+    mask[~good_template] |= np.uint16(MaskBit.TEMPLATE)
+    bad = (~(good_science & good_template)).astype(np.float32)
+    weight = np.asarray(psf, np.float64) ** 2
+    offset = np.arange(len(weight)) - len(weight) // 2
+    offset_x = np.arange(weight.shape[1]) - weight.shape[1] // 2
+    moment = float((weight * (offset[:, None] ** 2 + offset_x**2)).sum() / weight.sum())
+    sigma = max(float(np.sqrt(moment / 2)), 0.3)
+    part = ndimage.gaussian_filter(bad, sigma, mode="constant", cval=1.0, truncate=3.0)
+    mask[part > neighbour_fraction] |= np.uint16(MaskBit.NEIGHBOUR)
+    return mask

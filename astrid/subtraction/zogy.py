@@ -1,0 +1,380 @@
+"""Proper image subtraction: Zackay, Ofek & Gal-Yam 2016 (ADS 2016ApJ...830...27Z).
+
+Equation numbers below are of that paper. N is the science image, R the
+template, P their point-spread functions, F their flux zero points (one here,
+since fluxes are matched before), a hat a Fourier transform.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from astrid.errors import AlgorithmError
+from astrid.image import Difference, Image
+from astrid.subtraction.masks import difference_mask, fill_from_neighbours, good_pixels, pixel_stencil
+
+BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
+PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
+PREDICTION_SOFTENING = 1e-3  # Wiener constant of the kernel that predicts masked science pixels
+PREDICTION_ERROR = 0.2  # relative error of a masked pixel predicted from the template
+LARGEST_FILL_ERROR = 1000.0  # in sigmas of the sky; keeps the variance within single precision
+STAR_SNR = 50.0  # stars from which the model error is measured
+MOST_STARS = 200
+FEWEST_STARS = 5
+MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTemplate:
+    """What all subtractions of one template share; made by `Zogy.prepare`.
+
+    Attributes
+    ----------
+    image : Image
+        The template it was made from.
+    grid : (int, int)
+        Shape of the padded Fourier grid.
+    kernel_side : int
+        Side of the small grid on which kernels are made.
+    flux_hat, psf_hat, variance_hat : complex64 arrays
+        Real transforms of the filled, scaled template, of its PSF and of its variance.
+    variance : (ny, nx) float32 array
+        Variance of the scaled template, noise correlation included.
+    good : (ny, nx) bool array
+        True where the template can be used.
+    sigma : float
+        Noise of the template's sky.
+    """
+
+    image: Image
+    grid: tuple[int, int]
+    kernel_side: int
+    flux_hat: NDArray[np.complex64]
+    psf_hat: NDArray[np.complex64]
+    variance_hat: NDArray[np.complex64]
+    variance: NDArray[np.float32]
+    good: NDArray[np.bool_]
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Zogy:
+    """Optimal subtraction of background-limited images with known PSFs.
+
+    Attributes
+    ----------
+    flux_ratio : float
+        Template flux times this equals science flux.
+    model_error : "measured" or float
+        Relative error of the template as a model of constant sources, added to
+        the noise of ``significance`` where both images have flux. "measured"
+        takes it from the residuals of the bright sources of each image (zero
+        if there are fewer than five).
+    neighbour_fraction : float
+        A pixel gets `MaskBit.NEIGHBOUR` where more than this part of the
+        squared PSF around it lies on masked pixels or outside the image.
+    """
+
+    flux_ratio: float = 1.0
+    model_error: float | Literal["measured"] = "measured"
+    neighbour_fraction: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.flux_ratio < np.inf:
+            raise ValueError(f"flux_ratio must be positive and finite, got {self.flux_ratio}")
+        if isinstance(self.model_error, str):
+            if self.model_error != "measured":
+                raise ValueError(f'model_error must be "measured" or a number, got {self.model_error!r}')
+        elif not 0 <= self.model_error < np.inf:
+            raise ValueError(f"model_error must not be negative, got {self.model_error}")
+        if not 0 < self.neighbour_fraction <= 1:
+            raise ValueError(f"neighbour_fraction must lie in (0, 1], got {self.neighbour_fraction}")
+
+    def prepare(self, template: Image, science_psf_side: int = 0) -> PreparedTemplate:
+        """Transform a template once for all the science images it is subtracted from.
+
+        Parameters
+        ----------
+        template : Image
+            The template.
+        science_psf_side : int
+            Longest side of the science PSFs, where it exceeds the template's.
+
+        Raises
+        ------
+        AlgorithmError
+            If the template has next to no good pixels.
+        """
+        side = max(*template.psf.shape, science_psf_side)
+        kernel_side = int(fft.next_fast_len(4 * side, real=True))
+        ny, nx = (max(n + 2 * side, kernel_side) for n in template.flux.shape)
+        grid = int(fft.next_fast_len(ny, real=True)), int(fft.next_fast_len(nx, real=True))
+        good = good_pixels(template, "template")
+        ratio = np.float32(self.flux_ratio)
+        flux = fill_from_neighbours(template.flux, good) * ratio
+        scale = np.float32((self.flux_ratio * template.noise_correlation) ** 2)
+        variance = np.where(good, template.variance, 1) * scale
+        sky = _sky_variance(variance, good)
+        variance[~good] = sky + np.minimum(flux[~good] ** 2, sky * LARGEST_FILL_ERROR**2)
+        return PreparedTemplate(
+            image=template,
+            grid=grid,
+            kernel_side=kernel_side,
+            flux_hat=_transform(_pad(flux, grid)),
+            psf_hat=_transform(_centre_on(template.psf, grid)) + np.float32(PSF_FLOOR),
+            variance_hat=_transform(_pad(variance, grid)),
+            variance=variance,
+            good=good,
+            sigma=float(np.sqrt(sky)),
+        )
+
+    def __call__(self, science: Image, template: Image, prepared: PreparedTemplate | None = None) -> Difference:
+        """Subtract; see `astrid.subtraction.base.Subtractor`.
+
+        ``prepared`` saves a third of the time for a template used more than
+        once; the result is the same.
+
+        The PSF of the difference is cut to the longer of the two input stamps
+        and divided by its sum; ``flux`` is divided by that sum too, so that a
+        new source of flux ``f`` is ``f * psf`` inside the stamp.
+
+        Raises
+        ------
+        ValueError
+            If the images differ in shape, or ``prepared`` is of another template or setting.
+        AlgorithmError
+            If fewer than one pixel in a hundred is good in both images.
+        """
+        if science.flux.shape != template.flux.shape:
+            raise ValueError(f"science is {science.flux.shape} but template is {template.flux.shape}")
+        side = max(*science.psf.shape, *template.psf.shape)
+        if prepared is None:
+            prepared = self.prepare(template, side)
+        elif prepared.image is not template:
+            raise ValueError("prepared was made from another template; call prepare(template) again")
+        elif 4 * side > prepared.kernel_side:
+            raise ValueError(
+                f"prepared suits PSFs of at most {prepared.kernel_side // 4} pixels, science has {side}; "
+                f"call prepare(template, science_psf_side={side})"
+            )
+        return _subtract(self, science, template, prepared)
+
+
+def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate) -> Difference:
+    shape, grid = science.flux.shape, ready.grid
+    good_science = good_pixels(science, "science")
+    good = good_science & ready.good
+    n_good = int(np.count_nonzero(good))
+    if n_good < 0.01 * good.size:
+        raise AlgorithmError(
+            f"{n_good} of {good.size} pixels are good in both science ({np.count_nonzero(good_science)}) and "
+            f"template ({np.count_nonzero(ready.good)}); at least one in a hundred is needed"
+        )
+    sr = ready.sigma
+    variance = np.where(good_science, science.variance, 1) * np.float32(science.noise_correlation**2)
+    sky = _sky_variance(variance, good_science)
+    sn = float(np.sqrt(sky))
+
+    pn_hat = _transform(_centre_on(science.psf, grid)) + np.float32(PSF_FLOOR)
+    pr_hat, r_hat = ready.psf_hat, ready.flux_hat
+    flux = science.flux
+    if n_good < good.size:
+        flux, variance = flux.copy(), variance.copy()
+        predicted = _crop(_inverse(r_hat * _matching_kernel_hat(pn_hat, pr_hat), grid), shape)
+        bad = ~good
+        flux[bad] = predicted[bad]
+        error = np.where(ready.good[bad], PREDICTION_ERROR, 1.0) * flux[bad]
+        variance[bad] = sky + np.minimum(error**2, sky * LARGEST_FILL_ERROR**2)
+    n_hat = _transform(_pad(flux, grid))
+
+    kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
+    d_hat, sn_hat, sr_hat = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
+    f_d = 1 / np.hypot(sn, sr)  # eq 15
+    d = _crop(_inverse(d_hat, grid), shape) * np.float32(1 / (f_d * psf_sum))
+    s_n = _crop(_inverse(sn_hat, grid), shape)
+    s_r = _crop(_inverse(sr_hat, grid), shape)
+    s = s_n - s_r
+
+    kn2, kr2 = kn**2, kr**2
+    v_hat = _transform(_pad(variance, grid)) * _transform(_centre_on(kn2, grid))
+    v_hat += ready.variance_hat * _transform(_centre_on(kr2, grid))
+    v = _crop(_inverse(v_hat, grid), shape)  # eq 26, 27
+    v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
+    np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
+    denominator = v.copy()
+    for part, kernel, sigma, rms in (
+        (s_n, kn, sn, science.astrometric_rms),
+        (s_r, kr, sr, template.astrometric_rms),
+    ):
+        if rms > 0:
+            denominator += _astrometric_variance(part, kernel, sigma, rms)
+
+    mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
+    steady = np.minimum(np.abs(s_n), np.abs(s_r))
+    if zogy.model_error == "measured":
+        eps = _measure_model_error(s, steady, denominator, mask == 0)
+    else:
+        eps = float(zogy.model_error)
+    if eps > 0:
+        steady *= steady
+        denominator += np.float32(eps**2) * np.maximum(steady - v, 0)
+
+    # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
+    # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
+    psf_power = float((psf_d**2).sum())
+    unit_score = float(_unit_score(science.psf, template.psf, sn, sr, ready.kernel_side))
+    scale = psf_power / unit_score**2
+    d_variance = variance * np.float32(scale * kn2.sum()) + ready.variance * np.float32(scale * kr2.sum())
+    return Difference(
+        flux=d,
+        variance=d_variance,
+        mask=mask,
+        psf=psf_d.astype(np.float32),
+        significance=s / np.sqrt(denominator),
+    )
+
+
+def proper_difference(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: float, sr: float) -> tuple[Any, Any, Any]:
+    """Transform of D (eq 13) and of the two parts of S = S_n - S_r (eq 12, 17, 31, 33).
+
+    Parameters
+    ----------
+    n_hat, r_hat, pn_hat, pr_hat : complex arrays of one shape
+        Transforms of science, template and their PSFs, of any array library.
+    sn, sr : float
+        Noise of the sky in either image.
+
+    Returns
+    -------
+    three complex arrays
+        D, S_n and S_r in Fourier space; D has unit variance.
+    """
+    power_n = pn_hat.real**2 + pn_hat.imag**2
+    power_r = pr_hat.real**2 + pr_hat.imag**2
+    inverse = 1 / (sn**2 * power_r + sr**2 * power_n)
+    d_hat = (pr_hat * n_hat - pn_hat * r_hat) * inverse**0.5
+    power_r = power_r * inverse
+    power_n = power_n * inverse
+    return d_hat, pn_hat.conj() * n_hat * power_r, pr_hat.conj() * r_hat * power_n
+
+
+def _transfer(
+    psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Transforms of k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
+    n, r = (fft.rfft2(_centre_on(p.astype(np.float64), (side, side))) + PSF_FLOOR for p in (psf_n, psf_r))
+    d = sn**2 * np.abs(r) ** 2 + sr**2 * np.abs(n) ** 2
+    return n.conj() * np.abs(r) ** 2 / d, r.conj() * np.abs(n) ** 2 / d, n * r * np.hypot(sn, sr) / np.sqrt(d)
+
+
+def _kernels(
+    psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+    """Give k_n and k_r centred on an odd square, P_D cut and normalised, and its sum before."""
+    odd = side - 1 + side % 2
+    kn, kr, psf_d = (
+        fft.fftshift(fft.irfft2(hat, (side, side)))[(side + 1) % 2 :, (side + 1) % 2 :]
+        for hat in _transfer(psf_n, psf_r, sn, sr, side)
+    )
+    half = max(*psf_n.shape, *psf_r.shape) // 2
+    centre = odd // 2
+    cut = psf_d[centre - half : centre + half + 1, centre - half : centre + half + 1]
+    total = float(cut.sum())
+    return kn, kr, cut / total, total
+
+
+def _unit_score(psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int) -> float:
+    """Score S at the centre of a new source of unit flux: F_D**2 times sum of P_D**2."""
+    kn_hat, _, _ = _transfer(psf_n, psf_r, sn, sr, side)
+    psf_hat = fft.rfft2(_centre_on(psf_n.astype(np.float64), (side, side)))
+    return float(fft.irfft2(kn_hat * psf_hat, (side, side))[0, 0])
+
+
+def _matching_kernel_hat(pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[Any]:
+    """Kernel that gives a template the PSF of the science image, softened where the template has no power."""
+    return pn_hat * pr_hat.conj() / (pr_hat.real**2 + pr_hat.imag**2 + np.float32(PREDICTION_SOFTENING))
+
+
+def _astrometric_variance(
+    part: NDArray[np.float32], kernel: NDArray[np.float64], sigma: float, rms: float
+) -> NDArray[np.float32]:
+    """Variance from registration errors (eq 30, 32), less what the noise adds to the squared gradient."""
+    gradient = np.zeros_like(part)
+    gradient[1:-1] = ((part[2:] - part[:-2]) / 2) ** 2
+    gradient[:, 1:-1] += ((part[:, 2:] - part[:, :-2]) / 2) ** 2
+    noise = sum(float((((np.roll(kernel, -1, a) - np.roll(kernel, 1, a)) / 2) ** 2).sum()) for a in (0, 1))
+    return np.maximum(gradient - np.float32(noise * sigma**2), 0) * np.float32(rms**2)
+
+
+def _measure_model_error(
+    s: NDArray[np.float32], steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
+) -> float:
+    """Relative residual of bright sources beyond their noise, robust over sources.
+
+    For each of the brightest peaks of ``steady`` (the part of the score present
+    in both images) the mean of S**2 minus its variance is compared with the
+    mean of ``steady**2`` in 5x5 pixels. The median over peaks, divided by the
+    median of chi-squared, is the squared error: one varying star does not move it.
+    """
+    bright = usable & (steady > STAR_SNR * np.sqrt(variance))
+    y, x = np.nonzero(bright)
+    ny, nx = s.shape
+    inside = (y > 3) & (y < ny - 4) & (x > 3) & (x < nx - 4)
+    y, x = y[inside], x[inside]
+    highest = np.zeros(len(y), np.float32)
+    for dy, dx in pixel_stencil(3):
+        np.maximum(highest, steady[y + dy, x + dx], out=highest)
+    top = steady[y, x] >= highest
+    y, x = y[top], x[top]
+    brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
+    if len(brightest) < FEWEST_STARS:
+        return 0.0
+    y, x = y[brightest], x[brightest]
+    excess, light = np.zeros(len(y)), np.zeros(len(y))
+    for dy, dx in pixel_stencil(2):
+        at = y + dy, x + dx
+        excess += np.where(usable[at], s[at].astype(np.float64) ** 2 - variance[at], 0)
+        light += np.where(usable[at], steady[at].astype(np.float64) ** 2, 0)
+    return float(np.sqrt(max(float(np.median(excess / light)) / MEDIAN_CHI2, 0.0)))
+
+
+def _sky_variance(variance: NDArray[Any], good: NDArray[np.bool_]) -> float:
+    """Variance of source-free pixels: a low percentile, for sources only ever add."""
+    sample = variance[::3, ::3][good[::3, ::3]]
+    if sample.size < 1000:
+        sample = variance[good]
+    return float(np.percentile(sample, BACKGROUND_PERCENTILE))
+
+
+def _transform(image: NDArray[Any]) -> NDArray[np.complex64]:
+    hat: NDArray[np.complex64] = fft.rfft2(image.astype(np.float32, copy=False), workers=1)
+    return hat
+
+
+def _inverse(hat: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    image: NDArray[np.float32] = fft.irfft2(hat, grid, workers=1, overwrite_x=True)
+    return image
+
+
+def _pad(image: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Continue the image by its mirror on all sides: a source cut by the edge stays one in both images."""
+    before = [(g - n) // 2 for g, n in zip(grid, image.shape, strict=True)]
+    after = [g - n - b for g, n, b in zip(grid, image.shape, before, strict=True)]
+    return np.pad(image, tuple(zip(before, after, strict=True)), mode="symmetric")
+
+
+def _crop(padded: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    y, x = ((g - n) // 2 for g, n in zip(padded.shape, shape, strict=True))
+    return np.ascontiguousarray(padded[y : y + shape[0], x : x + shape[1]])
+
+
+def _centre_on(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[Any]:
+    """Put an odd stamp on a grid with its centre on pixel (0, 0)."""
+    out = np.zeros(grid, stamp.dtype)
+    out[: stamp.shape[0], : stamp.shape[1]] = stamp
+    return np.roll(out, (-(stamp.shape[0] // 2), -(stamp.shape[1] // 2)), axis=(0, 1))
