@@ -1,0 +1,100 @@
+"""What a report is made of; the workflow fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from astrid import schema
+
+
+@dataclass(frozen=True, eq=False)
+class Stamps:
+    """The four pictures of one candidate, or of one wide example.
+
+    Attributes
+    ----------
+    title, caption : str
+        One line above the pictures and one below.
+    science, template, difference, significance : (ny, nx) float32 array
+        Cut-outs on one pixel grid; a candidate sits at the centre.
+    mask : (ny, nx) uint16 array
+        Bits named in `astrid.schema.MaskBit`.
+    is_false_alarm : bool
+        Whether evaluation counted it as a false alarm.
+    pixel_scale : float
+        Arcseconds per pixel; NaN where there is no sky position.
+    """
+
+    title: str
+    caption: str
+    science: NDArray[np.float32]
+    template: NDArray[np.float32]
+    difference: NDArray[np.float32]
+    significance: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    is_false_alarm: bool
+    pixel_scale: float
+
+    def __post_init__(self) -> None:
+        if self.science.ndim != 2 or 0 in self.science.shape:
+            raise ValueError(f"science must be a 2-D image with pixels, got shape {self.science.shape}")
+        for name in ("template", "difference", "significance", "mask"):
+            shape = getattr(self, name).shape
+            if shape != self.science.shape:
+                raise ValueError(f"{name} is {shape} but science is {self.science.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything the report of one run shows.
+
+    Attributes
+    ----------
+    name, survey, created : str
+        Name of the run, its survey and when the report was made.
+    metrics : mapping
+        The content of ``metrics.json``: ``{"rows": [...], "notes": ...}``, the first row of injections being
+        the configured pair. Precision and recall are fractions, localization is a per cent.
+    completeness : mapping
+        Detector to ``snr, fraction, low, high`` (lists of one length), ``fit_snr50`` and ``fit`` (the fitted curve
+        at ``fit_snr`` where that key is given, else at ``snr``).
+    candidates, objects, light_curves, injections, cells, ledger : pa.Table
+        As in `astrid.schema`; empty tables are fine.
+    best, worst : tuple of Stamps
+        Best candidates and most significant false alarms, in the order of showing.
+    configuration : str
+        The resolved configuration as YAML.
+    versions : mapping
+        Package to version.
+    notes : tuple of str
+        What a reader must know before trusting the numbers.
+    acknowledgement : str
+        What the survey asks users to print.
+    example : Stamps or None
+        One wide science / template / difference of a cell.
+    """
+
+    name: str
+    survey: str
+    created: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    completeness: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    candidates: pa.Table = field(default_factory=schema.CANDIDATES.empty_table)
+    objects: pa.Table = field(default_factory=schema.OBJECTS.empty_table)
+    light_curves: pa.Table = field(default_factory=schema.LIGHT_CURVES.empty_table)
+    injections: pa.Table = field(default_factory=schema.INJECTIONS.empty_table)
+    cells: pa.Table = field(default_factory=schema.CELLS.empty_table)
+    ledger: pa.Table = field(default_factory=schema.LEDGER.empty_table)
+    best: tuple[Stamps, ...] = ()
+    worst: tuple[Stamps, ...] = ()
+    configuration: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    acknowledgement: str = ""
+    example: Stamps | None = None

@@ -1,0 +1,175 @@
+"""The tables of a report as rows of text with a value to sort by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from astrid.report.summary import metric_rows
+from astrid.report.wording import (
+    ABSENT,
+    fixed,
+    interval,
+    number,
+    number_or_nan,
+    per_cent,
+    shorten,
+    threshold_note,
+    truth_name,
+)
+
+MAX_ROWS = 50
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: what is shown, what it sorts by and a smaller second line."""
+
+    text: str
+    sort: str = ""
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its heading, unit and whether it holds numbers."""
+
+    title: str
+    unit: str = ""
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready for the template, and how many rows it leaves out."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    n_left_out: int = 0
+
+
+def _numeric(row: Row, key: str, write: Callable[[Any], str]) -> Cell:
+    value = number_or_nan(row.get(key))
+    return Cell(write(row.get(key)), f"{value:.12g}" if math.isfinite(value) else "")
+
+
+def _words(value: Any, length: int = 60) -> Cell:
+    text = shorten(value, length) if value is not None else ABSENT
+    return Cell(text or ABSENT, text)
+
+
+def _ranked(rows: Sequence[Row], key: str) -> list[Row]:
+    def strength(row: Row) -> float:
+        value = abs(number_or_nan(row[key]))
+        return value if math.isfinite(value) else -1.0
+
+    return sorted(rows, key=lambda row: (-strength(row), str(row.get("object_id")), str(row.get("candidate_id"))))
+
+
+def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
+    """Tabulate every row of the metrics."""
+    columns = (
+        Column("Data", is_number=False), Column("Subtraction", is_number=False), Column("Detector", is_number=False),
+        Column("Truth", is_number=False), Column("Precision"), Column("Recall"), Column("Localization"),
+        Column("False alarms", "per image"), Column("False alarms", "per megapixel"), Column("Time", "CPU s per image"),
+        Column("50 %", "S/N"), Column("Position", "px rms"), Column("Images"), Column("Truths"),
+        Column("Threshold", is_number=False),
+    )  # fmt: skip
+    rows = []
+    for row in metric_rows(metrics):
+        rows.append(
+            (
+                _words(row.get("dataset")), _words(row.get("subtraction")), _words(row.get("detector")),
+                _words(truth_name(row)),
+                _with_interval(row, "precision"), _with_interval(row, "recall"),
+                _numeric(row, "localization", lambda v: fixed(v, 1) + (" %" if math.isfinite(number_or_nan(v)) else "")),
+                _numeric(row, "false_alarms_per_image", lambda v: number(v, 2)),
+                _numeric(row, "false_alarms_per_megapixel", lambda v: number(v, 2)),
+                _numeric(row, "seconds_per_image", lambda v: number(v, 2)),
+                _numeric(row, "completeness_50_snr", lambda v: fixed(v, 1)),
+                _numeric(row, "position_rms_px", lambda v: fixed(v, 2)),
+                _numeric(row, "n_images", lambda v: fixed(v, 0)), _numeric(row, "n_true", lambda v: fixed(v, 0)),
+                _words(threshold_note(row), 200),
+            )
+        )  # fmt: skip
+    return _without_empty_columns(Table(columns, tuple(rows)))
+
+
+def _with_interval(row: Row, key: str) -> Cell:
+    cell = _numeric(row, key, per_cent)
+    return Cell(cell.text, cell.sort, interval(row.get(f"{key}_ci"), 100))
+
+
+def _without_empty_columns(table: Table, keep: int = 9) -> Table:
+    """Drop columns past the essential ones where no row has a value."""
+    wanted = [
+        i for i in range(len(table.columns))
+        if 0 < i < keep - 1 or any(row[i].text != ABSENT for row in table.rows)
+    ]  # fmt: skip
+    return Table(
+        tuple(table.columns[i] for i in wanted),
+        tuple(tuple(row[i] for i in wanted) for row in table.rows),
+        table.n_left_out,
+    )
+
+
+def tabulate_candidates(candidates: pa.Table) -> Table:
+    """Tabulate the most significant candidates."""
+    rows = candidates.to_pylist()
+    unit = next((str(r["flux_unit"]) for r in rows if r["flux_unit"]), "")
+    columns = (
+        Column("Candidate", is_number=False), Column("Object", is_number=False), Column("S/N"), Column("Score"),
+        Column("Tile"), Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"), Column("RA", "deg"),
+        Column("Dec", "deg"), Column("x", "px"), Column("y", "px"), Column("Flux", unit), Column("± Flux", unit),
+        Column("FWHM", "px"), Column("Sign", is_number=False),
+    )  # fmt: skip
+    shown = [
+        (
+            _words(r["candidate_id"], 16), _words(r["object_id"], 16), _numeric(r, "significance", lambda v: fixed(v, 1)),
+            _numeric(r, "score", lambda v: fixed(v, 2)), _numeric(r, "tile", lambda v: fixed(v, 0)),
+            _numeric(r, "epoch", lambda v: fixed(v, 0)), _words(r["band"], 12),
+            _numeric(r, "mjd", lambda v: fixed(v, 4).replace(",", "")), _numeric(r, "ra", lambda v: fixed(v, 5)),
+            _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
+            _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number), _numeric(r, "flux_error", lambda v: number(v, 2)),
+            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("fading" if r["is_negative"] else "brightening"),
+        )
+        for r in _ranked(rows, "significance")[:MAX_ROWS]
+    ]  # fmt: skip
+    return _without_empty_columns(Table(columns, tuple(shown), max(0, len(rows) - MAX_ROWS)), 3)
+
+
+def tabulate_objects(objects: pa.Table) -> Table:
+    """Tabulate the most significant objects."""
+    rows = objects.to_pylist()
+    unit = next((str(r["flux_unit"]) for r in rows if r["flux_unit"]), "")
+    columns = (
+        Column("Object", is_number=False), Column("Peak S/N"), Column("Score"), Column("Candidates"), Column("Epochs"),
+        Column("Bands", is_number=False), Column("Tile"), Column("RA", "deg"), Column("Dec", "deg"), Column("x", "px"),
+        Column("y", "px"), Column("Position error", "px"), Column("First", "MJD"), Column("Last", "MJD"),
+        Column("Peak flux", unit),
+    )  # fmt: skip
+    shown = [
+        (
+            _words(r["object_id"], 16), _numeric(r, "peak_significance", lambda v: fixed(v, 1)),
+            _numeric(r, "score", lambda v: fixed(v, 2)), _numeric(r, "n_candidates", lambda v: fixed(v, 0)),
+            _numeric(r, "n_epochs", lambda v: fixed(v, 0)), _words(r["bands"], 24),
+            _numeric(r, "tile", lambda v: fixed(v, 0)), _numeric(r, "ra", lambda v: fixed(v, 5)),
+            _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
+            _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "position_error", lambda v: fixed(v, 2)),
+            _numeric(r, "first_mjd", lambda v: fixed(v, 3).replace(",", "")),
+            _numeric(r, "last_mjd", lambda v: fixed(v, 3).replace(",", "")), _numeric(r, "peak_flux", number),
+        )
+        for r in _ranked(rows, "peak_significance")[:MAX_ROWS]
+    ]  # fmt: skip
+    return _without_empty_columns(Table(columns, tuple(shown), max(0, len(rows) - MAX_ROWS)), 3)
+
+
+def best_objects(objects: pa.Table, n: int) -> list[Row]:
+    """Return the ``n`` objects worth a light curve: the most significant."""
+    return _ranked(objects.to_pylist(), "peak_significance")[:n]
