@@ -65,7 +65,8 @@ class MatchedFilter:
         peaks = find_peaks(score, mask, threshold=self.threshold, radius=radius)
         y, x = (p.astype(np.float64) for p in peaks.T)
         around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
-        return peaks[around <= MASKED_SLOPE * score[tuple(peaks.T)]]
+        fair: NDArray[np.bool_] = around <= MASKED_SLOPE * score[tuple(peaks.T)]
+        return peaks[fair]
 
 
 def find_peaks(

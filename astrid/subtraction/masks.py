@@ -32,7 +32,9 @@ def good_pixels(image: Image, name: str) -> NDArray[np.bool_]:
     AlgorithmError
         If fewer than one pixel in a hundred is good.
     """
-    good = (image.mask == 0) & np.isfinite(image.flux) & np.isfinite(image.variance) & (image.variance > 0)
+    good: NDArray[np.bool_] = (
+        (image.mask == 0) & np.isfinite(image.flux) & np.isfinite(image.variance) & (image.variance > 0)
+    )
     n_good = int(np.count_nonzero(good))
     if n_good < max(1, SMALLEST_GOOD_FRACTION * good.size):
         n_masked = int(np.count_nonzero(image.mask))

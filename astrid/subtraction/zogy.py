@@ -235,7 +235,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
         variance=d_variance,
         mask=mask,
         psf=psf_d.astype(np.float32),
-        significance=s / np.sqrt(denominator),
+        significance=(s / np.sqrt(denominator)).astype(np.float32, copy=False),
     )
 
 
@@ -266,7 +266,7 @@ def proper_difference(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: floa
 def _transfer(
     psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Transforms of k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
+    """Transform k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
     n, r = (fft.rfft2(_centre_on(p.astype(np.float64), (side, side))) + PSF_FLOOR for p in (psf_n, psf_r))
     d = sn**2 * np.abs(r) ** 2 + sr**2 * np.abs(n) ** 2
     return n.conj() * np.abs(r) ** 2 / d, r.conj() * np.abs(n) ** 2 / d, n * r * np.hypot(sn, sr) / np.sqrt(d)
@@ -297,7 +297,8 @@ def _unit_score(psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, 
 
 def _matching_kernel_hat(pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[Any]:
     """Kernel that gives a template the PSF of the science image, softened where the template has no power."""
-    return pn_hat * pr_hat.conj() / (pr_hat.real**2 + pr_hat.imag**2 + np.float32(PREDICTION_SOFTENING))
+    kernel: NDArray[Any] = pn_hat * pr_hat.conj() / (pr_hat.real**2 + pr_hat.imag**2 + np.float32(PREDICTION_SOFTENING))
+    return kernel
 
 
 def _astrometric_variance(
@@ -308,7 +309,8 @@ def _astrometric_variance(
     gradient[1:-1] = ((part[2:] - part[:-2]) / 2) ** 2
     gradient[:, 1:-1] += ((part[:, 2:] - part[:, :-2]) / 2) ** 2
     noise = sum(float((((np.roll(kernel, -1, a) - np.roll(kernel, 1, a)) / 2) ** 2).sum()) for a in (0, 1))
-    return np.maximum(gradient - np.float32(noise * sigma**2), 0) * np.float32(rms**2)
+    excess: NDArray[np.float32] = np.maximum(gradient - np.float32(noise * sigma**2), 0)
+    return excess * np.float32(rms**2)
 
 
 def _measure_model_error(
@@ -352,8 +354,8 @@ def _sky_variance(variance: NDArray[Any], good: NDArray[np.bool_]) -> float:
 
 
 def _transform(image: NDArray[Any]) -> NDArray[np.complex64]:
-    hat: NDArray[np.complex64] = fft.rfft2(image.astype(np.float32, copy=False), workers=1)
-    return hat
+    hat: Any = fft.rfft2(image.astype(np.float32, copy=False), workers=1)
+    return np.asarray(hat, np.complex64)
 
 
 def _inverse(hat: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:

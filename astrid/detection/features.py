@@ -1,0 +1,213 @@
+"""Numbers that tell real candidates from artefacts, measured on pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from astrid.detection.base import Detections
+from astrid.detection.matched_filter import find_peaks
+from astrid.image import Difference, Image
+from astrid.imaging.photometry import (
+    FWHM_PER_SIGMA,
+    cut_windows,
+    equivalent_fwhm,
+    psf_flux,
+    shifted_psfs,
+)
+
+FARTHEST_SOURCE = 100.0  # pixels
+LARGEST_ELONGATION = 10.0
+CANDIDATES_AT_A_TIME = 512
+
+
+def measure_candidates(
+    difference: Difference, science: Image, template: Image, detections: Detections
+) -> dict[str, NDArray[Any]]:
+    """Measure every detection on the difference and the images it came from.
+
+    D and V are flux and variance of the difference, P its PSF shifted to the
+    candidate, s the candidate's sign, W the FWHM of P. Sums run over unmasked
+    pixels. Numbers without meaning for a candidate (a shape that cannot be
+    measured) take the bound of their range, so that every column is finite;
+    fluxes are NaN where their pixels are masked.
+
+    Parameters
+    ----------
+    difference, science, template : Difference, Image, Image
+        On the same pixels.
+    detections : Detections
+        Positions to measure; may be empty.
+
+    Returns
+    -------
+    dict of (n,) arrays
+        Columns of `astrid.schema.CANDIDATES`, in the order of ``detections``:
+
+        - ``y, x, significance``: of the detection; ``is_negative``: significance below zero
+        - ``flux, flux_error, psf_chi2``: `psf_flux` on D at the position
+        - ``y_error, x_error``: ``flux_error / |flux| * sqrt(sum(P**2) / sum(P_y**2))`` with P_y the
+          derivative of P, and the science image's ``astrometric_rms`` in quadrature; at most W
+        - ``fwhm, elongation``: of the Gaussian whose second moments, weighted with a Gaussian of FWHM W,
+          are those of s D; geometric mean, and ratio of the axes; at most 3 W, and 10
+        - ``sharpness``: ``(D_0 - mean of its 8 neighbours) / (flux * the same of P)``: one for a point
+          source, more for a single pixel; within +-10
+        - ``negative_fraction``: part of ``sum |D|`` over pixels beyond 2 sigma within 1.5 W that has the
+          other sign than the candidate
+        - ``dipole``: the highest score of the other sign within 2 W, over the candidate's own; at most 10
+        - ``flux_ratio_aperture``: ``sum(D) / (flux * sum(P))`` within W: one for a point source; within +-10
+        - ``science_flux, template_flux``: `psf_flux` on either image with its own PSF
+        - ``distance_to_source``: to the nearest 5 sigma peak of the template; at most 100
+        - ``n_masked, mask_bits``: masked pixels within W, and all their bits
+    """
+    shapes = {difference.flux.shape, science.flux.shape, template.flux.shape}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"difference is {difference.flux.shape}, science {science.flux.shape} and template {template.flux.shape}"
+        )
+    y, x = detections.y, detections.x
+    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
+    in_science = psf_flux(science.flux, science.variance, science.mask, science.psf, y, x)
+    in_template = psf_flux(template.flux, template.variance, template.mask, template.psf, y, x)
+    columns: dict[str, NDArray[Any]] = {
+        "y": y,
+        "x": x,
+        "flux": fit.flux,
+        "flux_error": fit.error,
+        "significance": detections.significance,
+        "is_negative": detections.significance < 0,
+        "psf_chi2": np.nan_to_num(fit.chi2, nan=0.0),
+        "science_flux": in_science.flux,
+        "template_flux": in_template.flux,
+        "distance_to_source": distance_to_source(template, y, x),
+    }
+    blocks = [
+        _window_features(
+            difference,
+            y[first : first + CANDIDATES_AT_A_TIME],
+            x[first : first + CANDIDATES_AT_A_TIME],
+            detections.significance[first : first + CANDIDATES_AT_A_TIME],
+            fit.flux[first : first + CANDIDATES_AT_A_TIME],
+            fit.error[first : first + CANDIDATES_AT_A_TIME],
+            science.astrometric_rms,
+        )
+        for first in range(0, max(len(y), 1), CANDIDATES_AT_A_TIME)
+    ]
+    columns.update({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
+    return columns
+
+
+def _window_features(
+    difference: Difference,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    significance: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    error: NDArray[np.float64],
+    astrometric_rms: float,
+) -> dict[str, NDArray[Any]]:
+    shape = difference.psf.shape
+    width = equivalent_fwhm(difference.psf)
+    p = shifted_psfs(difference.psf, y, x)
+    bits = cut_windows(difference.mask, y, x, shape)
+    inside = cut_windows(np.ones(difference.flux.shape, bool), y, x, shape, fill=False)
+    good = inside & (bits == 0)
+    d = np.where(good, cut_windows(difference.flux, y, x, shape), 0).astype(np.float64)
+    sigma = np.sqrt(np.where(good, cut_windows(difference.variance, y, x, shape), 1))
+    score = np.where(good, cut_windows(difference.significance, y, x, shape), 0)
+    sign = np.where(significance < 0, -1.0, 1.0)[:, None, None]
+
+    row = (np.arange(shape[0]) - shape[0] // 2)[None, :, None] - (y - np.rint(y))[:, None, None]
+    column = (np.arange(shape[1]) - shape[1] // 2)[None, None, :] - (x - np.rint(x))[:, None, None]
+    r2 = row**2 + column**2
+    near = inside & (r2 <= width**2)
+    columns: dict[str, NDArray[Any]] = {
+        "n_masked": (near & (bits != 0)).sum((1, 2)).astype(np.int32),
+        "mask_bits": np.bitwise_or.reduce(np.where(near, bits, 0), axis=(1, 2)).astype(np.int32),
+    }
+    relative = error / np.maximum(np.abs(flux), 1e-30)
+    power = (p**2).sum((1, 2))
+    for name, axis in (("y_error", 1), ("x_error", 2)):
+        slope = (np.gradient(p, axis=axis) ** 2).sum((1, 2))
+        statistical = np.nan_to_num(relative * np.sqrt(power / slope), nan=width, posinf=width)
+        columns[name] = np.hypot(np.minimum(statistical, width), astrometric_rms)
+    columns["fwhm"], columns["elongation"] = _shape(sign * d, row, column, width)
+    columns["sharpness"] = _sharpness(d, good, p, flux)
+
+    strong = good & (np.abs(d) > 2 * sigma) & (r2 <= (1.5 * width) ** 2)
+    all_light = (np.abs(d) * strong).sum((1, 2))
+    other = (np.abs(d) * (strong & (sign * d < 0))).sum((1, 2))
+    columns["negative_fraction"] = _ratio(other, all_light, 0.0, 1.0)
+    opposite = np.where(r2 <= (2 * width) ** 2, -sign * score, 0).max((1, 2), initial=0.0)
+    columns["dipole"] = _ratio(opposite, np.abs(significance), 0.0, 10.0)
+    aperture = good & (r2 <= width**2)
+    columns["flux_ratio_aperture"] = _ratio((d * aperture).sum((1, 2)), flux * (p * aperture).sum((1, 2)), -10.0, 10.0)
+    return columns
+
+
+def _ratio(above: NDArray[Any], below: NDArray[Any], lowest: float, highest: float) -> NDArray[np.float64]:
+    """Quotient within bounds; zero where the denominator is zero or unknown."""
+    known = np.isfinite(below) & (below != 0)
+    return np.clip(np.where(known, above, 0) / np.where(known, below, 1), lowest, highest).astype(np.float64)
+
+
+def _sharpness(
+    d: NDArray[np.float64], good: NDArray[np.bool_], p: NDArray[np.float64], flux: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    cy, cx = p.shape[1] // 2, p.shape[2] // 2
+    core = (slice(None), slice(cy - 1, cy + 2), slice(cx - 1, cx + 2))
+    ring = good[core].astype(np.float64)
+    ring[:, 1, 1] = 0
+    count = np.maximum(ring.sum((1, 2)), 1)
+    peak = d[:, cy, cx] - (d[core] * ring).sum((1, 2)) / count
+    peak_psf = p[:, cy, cx] - (p[core] * ring).sum((1, 2)) / count
+    return _ratio(peak, flux * peak_psf, -10.0, 10.0)
+
+
+def _shape(
+    light: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64], width: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FWHM and elongation from moments under a Gaussian weight, the weight taken out again.
+
+    With weight covariance w I and measured covariance M, a Gaussian source has
+    covariance inverse(inverse(M) - I / w).
+    """
+    w = (width / FWHM_PER_SIGMA) ** 2
+    weighted = light * np.exp(-(row**2 + column**2) / (2 * w))
+    total = weighted.sum((1, 2))
+    fine = total > 0
+    total = np.where(fine, total, 1)
+    my, mx = (weighted * row).sum((1, 2)) / total, (weighted * column).sum((1, 2)) / total
+    yy = (weighted * row**2).sum((1, 2)) / total - my**2
+    xx = (weighted * column**2).sum((1, 2)) / total - mx**2
+    yx = (weighted * row * column).sum((1, 2)) / total - my * mx
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
+    largest = (3 * width / FWHM_PER_SIGMA) ** 2
+    smallest = largest / LARGEST_ELONGATION**4
+    axes = []
+    for value in (middle + spread, middle - spread):
+        inverse = 1 / np.maximum(value, 1e-6 * w) - 1 / w
+        axes.append(np.clip(1 / np.maximum(inverse, 1 / largest), smallest, largest))
+    fwhm = FWHM_PER_SIGMA * (axes[0] * axes[1]) ** 0.25
+    elongation = np.clip(np.sqrt(axes[0] / axes[1]), 1, LARGEST_ELONGATION)
+    return np.where(fine, fwhm, 3 * width), np.where(fine, elongation, LARGEST_ELONGATION)
+
+
+def distance_to_source(template: Image, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance from each position to the nearest 5 sigma peak of the template, at most 100 pixels."""
+    if len(y) == 0:
+        return np.zeros(0)
+    width = equivalent_fwhm(template.psf)
+    sigma = width / FWHM_PER_SIGMA
+    good = (template.mask == 0) & np.isfinite(template.flux)
+    smooth = ndimage.gaussian_filter(np.where(good, template.flux, 0).astype(np.float32), sigma, truncate=3.0)
+    noise = np.sqrt(template.variance) * np.float32(template.noise_correlation / np.sqrt(4 * np.pi * sigma**2))
+    peaks = find_peaks(smooth / noise, ~good, radius=max(1, round(width)))
+    if len(peaks) == 0:
+        return np.full(len(y), FARTHEST_SOURCE)
+    distance, _ = cKDTree(peaks).query(np.column_stack([y, x]))
+    return np.minimum(distance, FARTHEST_SOURCE)
