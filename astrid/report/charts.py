@@ -116,9 +116,11 @@ def draw_light_curve(rows: Sequence[Row], bands: Mapping[str, int], *, title: st
             heights.append(number_or_nan(r["flux_limit"]))
     largest = max(abs(h) for h in heights if math.isfinite(h))
     factor, unit = (1e-3, "µJy") if unit == "nJy" and largest >= 2e4 else (1.0, unit)
+    bottom, top = padded_range([h * factor for h in heights])
     chart = Chart(
-        padded_range([r["mjd"] for r in points], 0.05, 1e-3), padded_range([h * factor for h in heights]),
-        "MJD (UTC)", f"difference flux ({unit})" if unit else "difference flux", f"light curve of {title}", plain_x=True,
+        padded_range([r["mjd"] for r in points], 0.05, 1e-3), (bottom, top + 0.08 * (top - bottom)),
+        "MJD (UTC)", f"difference flux ({unit})" if unit else "difference flux", f"light curve of {title}",
+        plain_x=True,
     )  # fmt: skip
     chart.horizontal(0.0, "zero")
     detections = [r["mjd"] for r in points if r["is_detection"]]

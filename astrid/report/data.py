@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from astrid import schema
+from astrid.evaluation.completeness import Completeness
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +99,33 @@ class ReportData:
     notes: tuple[str, ...] = ()
     acknowledgement: str = ""
     example: Stamps | None = None
+
+
+def completeness_curve(measured: Completeness, *, n_fit: int = 60) -> dict[str, Any]:
+    """Turn a measured completeness into what `ReportData.completeness` holds for one detector.
+
+    Parameters
+    ----------
+    measured : Completeness
+        Bins and fit.
+    n_fit : int
+        Number of points of the fitted curve.
+
+    Returns
+    -------
+    dict
+        ``snr`` (geometric centres of the bins that hold truths), ``fraction, low, high, fit_snr50, fit_snr, fit``;
+        the fit is empty where there is none.
+    """
+    filled = [one for one in measured.bins if one.fraction is not None and one.interval is not None]
+    grid = np.geomspace(filled[0].snr_low, filled[-1].snr_high, n_fit) if filled else np.empty(0)
+    fitted = measured.curve(grid)
+    return {
+        "snr": [float(np.sqrt(one.snr_low * one.snr_high)) for one in filled],
+        "fraction": [one.fraction for one in filled],
+        "low": [one.interval[0] for one in filled if one.interval is not None],
+        "high": [one.interval[1] for one in filled if one.interval is not None],
+        "fit_snr50": measured.snr_50,
+        "fit_snr": grid.tolist() if fitted is not None else [],
+        "fit": fitted.tolist() if fitted is not None else [],
+    }

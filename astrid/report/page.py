@@ -61,12 +61,13 @@ def render_report(data: ReportData) -> str:
     steps = summary.summarise_ledger(data.ledger)
     context = {
         "data": data,
-        "css": Markup(_resource("style.css")),  # noqa: S704 - a file of this package
-        "script": Markup(_resource("sort.js")),  # noqa: S704 - a file of this package
+        "css": Markup(_resource("style.css")),  # a file of this package
+        "script": Markup(_resource("sort.js")),  # a file of this package
         "cards": summary.make_cards(row),
         "row": row,
         "verdict": summary.write_verdict(row, data.candidates.num_rows, data.objects.num_rows),
         "threshold": summary.write_threshold(row),
+        "apart": summary.write_apart(row),
         "extent": summary.describe_extent(data.cells, data.ledger),
         "notes": [*data.notes, *_metric_notes(data.metrics.get("notes"))],
         "reasons": reasons,
@@ -120,11 +121,11 @@ def _picture(stamps: Stamps, *, cut: bool) -> _Picture:
     ny, nx = stamps.science.shape
     if cut:
         ny, nx = min(ny, STAMP_SIDE), min(nx, STAMP_SIDE)
-    size = f"{nx} × {ny} px"  # noqa: RUF001 - the sign of multiplication
+    size = f"{nx} × {ny} px"
     scale = number_or_nan(stamps.pixel_scale)
     if math.isfinite(scale):
         width = nx * scale
-        size += f", {fixed(width / 60, 1)}′" if width >= 120 else f", {number(width, 2)}″"  # noqa: RUF001
+        size += f", {fixed(width / 60, 1)}′" if width >= 120 else f", {number(width, 2)}″"
         size += " wide; north up, east left"
     else:
         size += "; y up, x right"
@@ -135,7 +136,7 @@ def _picture(stamps: Stamps, *, cut: bool) -> _Picture:
 
 def _light_curves(data: ReportData, bands: dict[str, int]) -> list[charts.Figure]:
     best = tables.best_objects(data.objects, MAX_CURVES)
-    wanted = {str(o["object_id"]): [] for o in best}  # type: dict[str, list[Any]]
+    wanted: dict[str, list[Any]] = {str(o["object_id"]): [] for o in best}
     for point in data.light_curves.to_pylist():
         if str(point["object_id"]) in wanted:
             wanted[str(point["object_id"])].append(point)

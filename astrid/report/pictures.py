@@ -29,7 +29,9 @@ def _ramp(*stops: tuple[int, int, int]) -> _Palette:
 
 
 GREY = _ramp((8, 10, 16), (250, 250, 246))
-DIVERGING = _ramp((16, 54, 120), (62, 128, 190), (170, 204, 226), (247, 247, 245), (246, 196, 160), (206, 92, 64), (122, 18, 40))
+DIVERGING = _ramp(
+    (16, 54, 120), (62, 128, 190), (170, 204, 226), (247, 247, 245), (246, 196, 160), (206, 92, 64), (122, 18, 40)
+)
 
 
 def encode_png(index: NDArray[np.uint8], palette: _Palette) -> str:

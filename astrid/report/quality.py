@@ -68,8 +68,9 @@ def draw_quality(cells: pa.Table, bands: Mapping[str, int]) -> tuple[list[Figure
         figures.append(_draw(usable, odd, measure, bands))
         for k, (excess, median) in odd.items():
             r = usable[k]
-            flags.append((excess, f"{measure.title} of tile {r['tile']}, epoch {r['epoch']}, band {r['band']}: "
-                          f"{number(r[measure.column])} against a median of {number(median)} ({measure.unit})."))  # fmt: skip
+            where = f"tile {r['tile']}, epoch {r['epoch']}, band {r['band']}"
+            values = f"{number(r[measure.column])} against a median of {number(median)} ({measure.unit})"
+            flags.append((excess, f"{measure.title} of {where}: {values}."))
     flags.sort(key=lambda flag: (-flag[0], flag[1]))
     sentences = [text for _, text in flags[:MAX_FLAGS_LISTED]]
     if len(flags) > MAX_FLAGS_LISTED:
@@ -108,7 +109,7 @@ def _draw(
     chart = Chart(
         padded_range([float(r["epoch"]) for r in rows], 0.04, 1.0),
         padded_range((*values, *spread), 0.12, 0.04 if measure.expected else 0.0),
-        "epoch", measure.unit, f"{measure.title} against epoch", width=400, height=215, integer_x=True,
+        "epoch", measure.unit, f"{measure.title} against epoch", width=380, height=205, integer_x=True,
     )  # fmt: skip
     if measure.expected is not None:
         chart.horizontal(measure.expected)

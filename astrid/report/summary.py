@@ -73,18 +73,39 @@ def make_cards(row: Row | None) -> list[Card]:
         Card("Recall", per_cent(row.get("recall")), _bounds(row, "recall", 100, " %"), f"of the {truths} were found"),
         Card("Localization", _with_unit(fixed(row.get("localization"), 1), "%"), _bounds(row, "localization", 1, " %"),
              "mean overlap with the true position"),
-        Card("False alarms", number(row.get("false_alarms_per_image"), 2), _bounds(row, "false_alarms_per_image", 1, "", 2),
+        Card("False alarms", number(row.get("false_alarms_per_image"), 2),
+             _bounds(row, "false_alarms_per_image", 1, "", 2),
              "per image; on real images an upper limit"),
-        Card("Time", _with_unit(number(row.get("seconds_per_image"), 2), "s"), _bounds(row, "seconds_per_image", 1, " s", 2),
+        Card("Time", _with_unit(number(row.get("seconds_per_image"), 2), "s"),
+             _bounds(row, "seconds_per_image", 1, " s", 2),
              "of CPU per image"),
-        Card("50 % completeness", _with_unit(fixed(snr50, 1), "", "S/N "), _bounds(row, "completeness_50_snr", 1, "", 1),
-             "signal to noise at which half are found"),
+        Card("Half found at", _with_unit(fixed(snr50, 1), "", "S/N "), _plus_minus(row, "completeness_50_snr"),
+             "the 50 % point of completeness"),
     ]  # fmt: skip
 
 
 def _bounds(row: Row, key: str, factor: float, unit: str, decimals: int = 1) -> str:
     text = interval(row.get(f"{key}_ci"), factor, decimals)
     return f"{text}{unit}" if text else ""
+
+
+def _plus_minus(row: Row, key: str) -> str:
+    error = fixed(row.get(f"{key}_error"), 1)
+    return _bounds(row, key, 1, "") or ("" if error == ABSENT else f"± {error}")
+
+
+def write_apart(row: Row | None) -> str:
+    """Say how many truths and detections the numbers leave out; empty if none."""
+    if row is None:
+        return ""
+    wordings = {
+        "n_faint": f"{truth_name(row)} below S/N 5",
+        "n_masked": f"{truth_name(row)} on masked pixels",
+        "n_ignored": "detections at catalogued variables, AGN or asteroids",
+    }
+    counts = {key: number_or_nan(row.get(key)) for key in wordings}
+    parts = [f"{int(n):,} {wordings[key]}" for key, n in counts.items() if math.isfinite(n) and n > 0]
+    return f"Left out: {', '.join(parts)}." if parts else ""
 
 
 def _with_unit(text: str, unit: str, prefix: str = "") -> str:
@@ -108,8 +129,12 @@ def write_verdict(row: Row | None, n_candidates: int, n_objects: int) -> list[st
         sentences.append(f"Of {of_how_many} it recovered {per_cent(recall)}{_between(row, 'recall')}.")
     else:
         sentences.append(f"Recall could not be measured: there were no usable {truths}.")
+    deep = number_or_nan(row.get("recall_snr8"))
+    if math.isfinite(deep):
+        sentences.append(f"From S/N 8 upwards it is {per_cent(deep)}{_between(row, 'recall_snr8')}.")
     if math.isfinite(precision):
-        sentences.append(f"Of what it reports, {per_cent(precision)}{_between(row, 'precision')} is real at that density of {truths}.")
+        share = f"{per_cent(precision)}{_between(row, 'precision')}"
+        sentences.append(f"Of what it reports, {share} is real at that density of {truths}.")
     else:
         sentences.append("Precision is not defined here.")
     false_alarms = number_or_nan(row.get("false_alarms_per_image"))

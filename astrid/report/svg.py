@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from astrid.report.wording import number
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 40.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 12.0, 12.0, 40.0
 N_COLOURS = 6
 
 
@@ -64,8 +64,8 @@ class Chart:
     x_label: str
     y_label: str
     description: str
-    width: float = 440.0
-    height: float = 270.0
+    width: float = 380.0
+    height: float = 240.0
     log_x: bool = False
     integer_x: bool = False
     plain_x: bool = False
@@ -98,9 +98,10 @@ class Chart:
         if shape == "circle":
             self.parts.append(f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{s:g}">{tip}</circle>')
             return
+        d = round(1.3 * s, 2)
         outline = {
             "square": f"M{x - s:.1f} {y - s:.1f}h{2 * s:g}v{2 * s:g}h{-2 * s:g}z",
-            "diamond": f"M{x:.1f} {y - s * 1.3:.1f}l{s * 1.3:g} {s * 1.3:g}l{-s * 1.3:g} {s * 1.3:g}l{-s * 1.3:g} {-s * 1.3:g}z",
+            "diamond": f"M{x:.1f} {y - d:.1f}l{d:g} {d:g}l{-d:g} {d:g}l{-d:g} {-d:g}z",
             "down": f"M{x - s:.1f} {y - s * 0.7:.1f}h{2 * s:g}l{-s:g} {s * 1.6:g}z",
             "cross": f"M{x - s:.1f} {y - s:.1f}l{2 * s:g} {2 * s:g}m0 {-2 * s:g}l{-2 * s:g} {2 * s:g}",
         }[shape]
@@ -161,4 +162,4 @@ class Chart:
         )
         out += self.parts
         out.append("</svg>")
-        return Markup("".join(out))  # noqa: S704 - every text in it went through escape
+        return Markup("".join(out))  # every text in it went through escape

@@ -22,7 +22,7 @@ from astrid.report.wording import (
     truth_name,
 )
 
-MAX_ROWS = 50
+MAX_ROWS = 30
 
 Row = Mapping[str, Any]
 
@@ -76,9 +76,9 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
     """Tabulate every row of the metrics."""
     columns = (
         Column("Data", is_number=False), Column("Subtraction", is_number=False), Column("Detector", is_number=False),
-        Column("Truth", is_number=False), Column("Precision"), Column("Recall"), Column("Localization"),
-        Column("False alarms", "per image"), Column("False alarms", "per megapixel"), Column("Time", "CPU s per image"),
-        Column("50 %", "S/N"), Column("Position", "px rms"), Column("Images"), Column("Truths"),
+        Column("Truth", is_number=False), Column("Precision"), Column("Recall"), Column("Localization", "rms of position"),
+        Column("False alarms", "per image"), Column("Time", "CPU s / image"), Column("Recall", "S/N ≥ 8"),
+        Column("50 %", "S/N"), Column("Truths", "of images"),
         Column("Threshold", is_number=False),
     )  # fmt: skip
     rows = []
@@ -88,13 +88,11 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
                 _words(row.get("dataset")), _words(row.get("subtraction")), _words(row.get("detector")),
                 _words(truth_name(row)),
                 _with_interval(row, "precision"), _with_interval(row, "recall"),
-                _numeric(row, "localization", lambda v: fixed(v, 1) + (" %" if math.isfinite(number_or_nan(v)) else "")),
-                _numeric(row, "false_alarms_per_image", lambda v: number(v, 2)),
-                _numeric(row, "false_alarms_per_megapixel", lambda v: number(v, 2)),
-                _numeric(row, "seconds_per_image", lambda v: number(v, 2)),
+                _localization(row),
+                _false_alarms(row),
+                _numeric(row, "seconds_per_image", lambda v: number(v, 2)), _with_interval(row, "recall_snr8"),
                 _numeric(row, "completeness_50_snr", lambda v: fixed(v, 1)),
-                _numeric(row, "position_rms_px", lambda v: fixed(v, 2)),
-                _numeric(row, "n_images", lambda v: fixed(v, 0)), _numeric(row, "n_true", lambda v: fixed(v, 0)),
+                _truths(row),
                 _words(threshold_note(row), 200),
             )
         )  # fmt: skip
@@ -104,6 +102,24 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
 def _with_interval(row: Row, key: str) -> Cell:
     cell = _numeric(row, key, per_cent)
     return Cell(cell.text, cell.sort, interval(row.get(f"{key}_ci"), 100))
+
+
+def _localization(row: Row) -> Cell:
+    cell = _numeric(row, "localization", lambda v: per_cent(number_or_nan(v) / 100))
+    rms = fixed(row.get("position_rms_px"), 2)
+    return Cell(cell.text, cell.sort, "" if rms == ABSENT else f"{rms} px")
+
+
+def _truths(row: Row) -> Cell:
+    cell = _numeric(row, "n_true", lambda v: fixed(v, 0))
+    n_images = fixed(row.get("n_images"), 0)
+    return Cell(cell.text, cell.sort, "" if n_images == ABSENT else f"{n_images} images")
+
+
+def _false_alarms(row: Row) -> Cell:
+    cell = _numeric(row, "false_alarms_per_image", lambda v: number(v, 2))
+    per_area = number(row.get("false_alarms_per_megapixel"), 2)
+    return Cell(cell.text, cell.sort, "" if per_area == ABSENT else f"{per_area} per Mpx")
 
 
 def _without_empty_columns(table: Table, keep: int = 9) -> Table:
@@ -131,13 +147,15 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
     )  # fmt: skip
     shown = [
         (
-            _words(r["candidate_id"], 16), _words(r["object_id"], 16), _numeric(r, "significance", lambda v: fixed(v, 1)),
+            _words(r["candidate_id"], 16), _words(r["object_id"], 16),
+            _numeric(r, "significance", lambda v: fixed(v, 1)),
             _numeric(r, "score", lambda v: fixed(v, 2)), _numeric(r, "tile", lambda v: fixed(v, 0)),
             _numeric(r, "epoch", lambda v: fixed(v, 0)), _words(r["band"], 12),
             _numeric(r, "mjd", lambda v: fixed(v, 4).replace(",", "")), _numeric(r, "ra", lambda v: fixed(v, 5)),
             _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
-            _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number), _numeric(r, "flux_error", lambda v: number(v, 2)),
-            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("fading" if r["is_negative"] else "brightening"),
+            _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number),
+            _numeric(r, "flux_error", lambda v: number(v, 2)),
+            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"),
         )
         for r in _ranked(rows, "significance")[:MAX_ROWS]
     ]  # fmt: skip

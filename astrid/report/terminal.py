@@ -27,16 +27,22 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """
     rows = metric_rows(metrics)
     table = Table(padding=(0, 1, 0, 0), pad_edge=False, box=None, header_style="bold", title_justify="left")
-    for title in ("Subtraction", "Detector", "Truth"):
-        table.add_column(title, overflow="fold", max_width=14)
-    for title, width in (("Precision", 9), ("Recall", 9), ("Localization", 12), ("False alarms\n/image", 12), ("Seconds\n/image", 7)):
+    for title, width in (("Subtraction", 11), ("Detector", 14), ("Truth", 12)):
+        table.add_column(title, overflow="fold", min_width=width, max_width=width)
+    for title, width in (
+        ("Precision", 9),
+        ("Recall", 9),
+        ("Localization", 12),
+        ("False\nalarms\n/image", 6),
+        ("Seconds\n/image", 7),
+    ):
         table.add_column(title, justify="right", no_wrap=True, min_width=width)
-    table.add_column("Threshold note", overflow="fold", max_width=22)
+    table.add_column("Threshold note", overflow="fold", min_width=12)
     for row in rows:
         localization = fixed(row.get("localization"), 1)
         table.add_row(
             _plain(row.get("subtraction")),
-            _plain(row.get("detector")),
+            _plain(str(row.get("detector") or "").replace("+", " + ")),
             _plain(truth_name(row)),
             _with_interval(row, "precision"),
             _with_interval(row, "recall"),

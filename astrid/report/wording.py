@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-ABSENT = "–"  # noqa: RUF001 - the dash of an empty table cell
+ABSENT = "–"  # the dash of an empty table cell
 
 
 def number_or_nan(value: Any) -> float:
@@ -95,7 +95,7 @@ def threshold_note(row: Any) -> str:
     if isinstance(value, dict):
         text = ", ".join(f"{key} {number(v) if math.isfinite(number_or_nan(v)) else v}" for key, v in value.items())
     elif math.isfinite(number_or_nan(value)):
-        text = f"S/N ≥ {number_or_nan(value):g}" if "+" not in str(row.get("detector")) else f"≥ {number_or_nan(value):g}"
+        text = f"{'S/N ' if row.get('detector') == 'matched_filter' else ''}≥\u00a0{number_or_nan(value):g}"
     else:
         text = str(value or "")
     return "; ".join(part for part in (text, str(note or "")) if part) or ABSENT

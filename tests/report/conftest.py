@@ -46,7 +46,10 @@ def make_data(seed: int = 7) -> ReportData:
             for b, band in enumerate(bands):
                 odd = tile == 1 and epoch == 9
                 cell = {"tile": tile, "epoch": epoch, "band": band, "mjd": 60400.2 + 3 * epoch + 0.01 * b}
-                cell |= {"seeing_fwhm": rng.normal(3.0 + 0.3 * b, 0.15) + 3 * odd, "noise_correlation": rng.normal(1.06, 0.01)}
+                cell |= {
+                    "seeing_fwhm": rng.normal(3.0 + 0.3 * b, 0.15) + 3 * odd,
+                    "noise_correlation": rng.normal(1.06, 0.01),
+                }
                 cell |= {"astrometric_rms": rng.gamma(30, 0.0015), "flux_scale": rng.normal(1, 0.03), "coverage": 0.99}
                 cell |= {"score_width": rng.normal(1.0, 0.008) + 0.3 * odd, "depth_flux": rng.normal(900, 40)}
                 cell |= {"limiting_magnitude": rng.normal(23.9 - 0.3 * b, 0.06) - 1.1 * odd, "n_stars": 80}
@@ -55,7 +58,10 @@ def make_data(seed: int = 7) -> ReportData:
                     row = {"step": step, "key": f"{tile}/{epoch}/{band}", "status": "done", "reason": ""}
                     row |= {"cpu_seconds": rng.gamma(20, 0.05), "seconds": 1.1, "peak_memory_mb": rng.normal(410, 10)}
                     if step == "preprocess" and epoch == 12:
-                        row |= {"status": "failed", "reason": f"registration: {3 + b} stars matched, 6 needed; see data.min_stars"}
+                        row |= {
+                            "status": "failed",
+                            "reason": f"registration: {3 + b} stars matched, 6 needed; see data.min_stars",
+                        }
                     if step == "subtract" and epoch == 12:
                         row |= {"status": "skipped", "reason": "no science image: preprocess failed"}
                     ledger.append(row)
@@ -71,13 +77,27 @@ def make_data(seed: int = 7) -> ReportData:
             error = rng.uniform(500, 900)
             measured = flux + rng.normal(0, error)
             detected = bool(measured > 5 * error)
-            point = {k2: cell[k2] for k2 in ("tile", "epoch", "band", "mjd")} | {"object_id": f"obj{k:04d}", "flux": measured}
-            point |= {"flux_error": error, "flux_unit": "nJy", "significance": measured / error, "is_detection": detected}
+            point = {k2: cell[k2] for k2 in ("tile", "epoch", "band", "mjd")} | {
+                "object_id": f"obj{k:04d}",
+                "flux": measured,
+            }
+            point |= {
+                "flux_error": error,
+                "flux_unit": "nJy",
+                "significance": measured / error,
+                "is_detection": detected,
+            }
             curves.append(point | {"flux_limit": 5 * error})
             if detected:
                 n += 1
-                candidate = point | {"candidate_id": f"c{k:03d}{cell['epoch']:03d}{cell['band']}8f2a", "ra": ra, "dec": dec}
-                candidates.append(candidate | {"y": y, "x": x, "is_negative": False, "score": rng.uniform(0.5, 1), "fwhm": 3.1})
+                candidate = point | {
+                    "candidate_id": f"c{k:03d}{cell['epoch']:03d}{cell['band']}8f2a",
+                    "ra": ra,
+                    "dec": dec,
+                }
+                candidates.append(
+                    candidate | {"y": y, "x": x, "is_negative": False, "score": rng.uniform(0.5, 1), "fwhm": 3.1}
+                )
         entry = {"object_id": f"obj{k:04d}", "tile": tile, "ra": ra, "dec": dec, "y": y, "x": x, "position_error": 0.08}
         entry |= {"n_candidates": n, "n_epochs": (n + 1) // 2, "bands": "g,r", "first_mjd": start, "last_mjd": 60440.0}
         objects.append(entry | {"peak_significance": peak / 700, "peak_flux": peak, "flux_unit": "nJy", "score": 0.97})
@@ -85,7 +105,14 @@ def make_data(seed: int = 7) -> ReportData:
     for k in range(260):
         snr = float(np.exp(rng.uniform(np.log(3), np.log(50))))
         found = bool(rng.uniform() < 1 / (1 + np.exp(-(snr - 6) / 0.9)))
-        row = {"injection_id": f"i{k}", "tile": k % 2, "epoch": k % n_epochs, "band": bands[k % 2], "snr": snr, "seed": k}
+        row = {
+            "injection_id": f"i{k}",
+            "tile": k % 2,
+            "epoch": k % n_epochs,
+            "band": bands[k % 2],
+            "snr": snr,
+            "seed": k,
+        }
         row |= {"y": rng.uniform(0, 1088), "x": rng.uniform(0, 1088), "ra": 150.1, "dec": 2.2}
         injections.append(row | {"recovered_by": "x" if found else None, "detector": "matched_filter"})
     snr = [3.3, 4.2, 5.2, 6.5, 8.2, 10.3, 13.0, 17, 22, 28, 40]
@@ -104,9 +131,15 @@ def make_data(seed: int = 7) -> ReportData:
     row = {"dataset": "simulated", "truth": "injections", "subtraction": "zogy", "detector": "unet+trees"}
     row |= {"precision": 0.953, "precision_ci": [0.921, 0.973], "recall": 0.902, "recall_ci": [0.859, 0.933]}
     row |= {"localization": 71.4, "false_alarms_per_image": 0.18, "false_alarms_per_image_ci": [0.09, 0.33]}
-    row |= {"seconds_per_image": 3.42, "threshold": 0.5, "threshold_note": "fixed before the run", "position_rms_px": 0.21}
-    row |= {"false_alarms_per_megapixel": 0.15, "completeness_50_snr": 5.4, "completeness_50_snr_ci": [5.1, 5.7]}
-    row |= {"n_images": 56, "n_true": 260}
+    row |= {
+        "seconds_per_image": 3.42,
+        "threshold": 0.5,
+        "threshold_note": "fixed before the run",
+        "position_rms_px": 0.21,
+    }
+    row |= {"false_alarms_per_megapixel": 0.15, "completeness_50_snr": 5.4}
+    row |= {"n_images": 56, "n_true": 260, "n_faint": 31, "n_masked": 12, "n_ignored": 0}
+    row |= {"recall_snr8": 0.988, "recall_snr8_ci": [0.958, 0.997], "completeness_50_snr_error": 0.17}
     second = row | {"detector": "matched_filter", "precision": 0.912, "threshold": 5.0, "completeness_50_snr": 6.1}
     third = row | {"truth": "known_events", "precision": None, "precision_ci": None, "n_true": 9, "recall": 0.889}
     return ReportData(
