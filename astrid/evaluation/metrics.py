@@ -171,9 +171,7 @@ def metrics_row(
         "n_recovered_snr8": n_deep_recovered,
         "position_rms_px": position_rms(truths.dy[recovered], truths.dx[recovered]),
         "false_alarms_per_megapixel": _ratio(n_false, megapixels) if honest else None,
-        "false_alarms_per_image_ci": (
-            [bound / n_images for bound in false_low_high] if honest and n_images else None
-        ),
+        "false_alarms_per_image_ci": ([bound / n_images for bound in false_low_high] if honest and n_images else None),
         "seconds_per_megapixel": _ratio(cpu_seconds, megapixels),
         "completeness_50_snr": curve.snr_50,
         "completeness_50_snr_error": curve.snr_50_error,

@@ -17,7 +17,9 @@ from astrid.errors import CellSkipped
 from astrid.image import Difference, FloatArray, Image
 from astrid.schema import MaskBit
 from astrid.simulation.hosts import find_galaxies
-from astrid.simulation.psfs import psf_flux_error, psf_fwhm, stamp_at
+from astrid.simulation.stamps import perturb_psf, psf_flux_error, psf_fwhm, stamp_at
+
+__all__ = ["InjectionRecipe", "Injections", "inject", "perturb_psf", "plan_injections", "psf_flux_error"]
 
 SMALL_STAMP = 128  # px; a smaller core gets one injection
 CENTRE_DISTANCE = 10.0  # px; from the centre of a small stamp, where its event sits
@@ -33,6 +35,8 @@ class InjectionRecipe:
 
     Attributes
     ----------
+    seed : int
+        Of the run; each cell derives its own from it.
     snr_min, snr_max : float
         Range of the true S/N, drawn log-uniform.
     block : int
@@ -45,9 +49,10 @@ class InjectionRecipe:
         Fraction put on galaxies, as far as there are galaxies.
     psf_uncertainty : float
         Relative 1-sigma error of the width of a measured PSF, see
-        `astrid.simulation.psfs.perturb_psf`.
+        `astrid.simulation.stamps.perturb_psf`.
     """
 
+    seed: int = 1
     snr_min: float = 3.0
     snr_max: float = 50.0
     block: int = 64
@@ -163,9 +168,10 @@ def plan_injections(
     y = np.array([place[0] for place in places], dtype=np.float64)
     x = np.array([place[1] for place in places], dtype=np.float64)
     snr = np.exp(rng.uniform(np.log(recipe.snr_min), np.log(recipe.snr_max), len(places)))
-    flux_error = np.array(
-        [psf_flux_error(difference.variance, difference.psf, *at) for at in zip(y, x, strict=True)], dtype=np.float64
-    )
+    errors = [
+        psf_flux_error(difference.variance, difference.psf, *at, mask=difference.mask) for at in zip(y, x, strict=True)
+    ]
+    flux_error = np.array(errors, dtype=np.float64)
     pixels = np.rint(y).astype(int), np.rint(x).astype(int)
     mask_bits = (science.mask[pixels] | difference.mask[pixels]).astype(np.int32)
     host = tuple(place[2] for place in places)
@@ -191,7 +197,7 @@ def inject(
         What to add.
     psf : (py, px) array
         PSF of the transients, summing to one: the true one for simulated skies,
-        otherwise a perturbed measured one (`astrid.simulation.psfs.perturb_psf`).
+        otherwise a perturbed measured one (`astrid.simulation.stamps.perturb_psf`).
     rng : numpy.random.Generator
         For the transients' own photon noise.
     variance_per_flux : float or (ny, nx) array, optional
