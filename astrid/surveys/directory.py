@@ -97,6 +97,8 @@ class Directory:
     acknowledgement: str = ""
 
     def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path is empty; give the folder of the images")
         keyword_table(self.keywords)
         unknown = sorted(set(self.companions) - set(COMPANIONS))
         if unknown:
@@ -302,7 +304,7 @@ class Directory:
             hdu=image.index,
             extra={"notes": notes, "flux_factor": factor},
         )
-        return dataclasses.replace(info, **self._calibration(info, headers, table))
+        return self._calibrated(info, headers, table)
 
     def _unit(
         self,
@@ -312,7 +314,7 @@ class Directory:
         wcs_header: str | None,
         fallback: ExposureInfo | None,
     ) -> tuple[str, float]:
-        """Unit of the pixels, and the factor that brings stored values into it."""
+        """Return the unit of the pixels, and the factor that brings stored values into it."""
         if self.unit is not None:
             return self.unit, 1.0
         text = headers.first_text(keywords)
@@ -332,16 +334,15 @@ class Directory:
             factor *= area if per == "sr" else area / math.radians(1 / 3600) ** 2
         return unit, factor
 
-    def _calibration(
-        self, info: ExposureInfo, headers: Headers, table: Mapping[str, Sequence[str]]
-    ) -> dict[str, float | None]:
-        """Gain, zero point and saturation in the terms of `ExposureInfo`."""
+    def _calibrated(self, info: ExposureInfo, headers: Headers, table: Mapping[str, Sequence[str]]) -> ExposureInfo:
+        """Add gain, zero point and saturation in the terms of `ExposureInfo`."""
         seconds = info.exposure_time if info.unit.endswith("/s") else 1.0
         gain: float | None = None
         if info.unit.startswith("electron"):
             gain = seconds
         elif info.unit.startswith("count"):
-            number = self.gain or next((n for _, n in [headers.first_number(table["gain"]) or ("", 0.0)]), 0.0)
+            found = headers.first_number(table["gain"])
+            number = self.gain or (found[1] if found else 0.0)
             gain = number * seconds if number > 0 else None
         zero_point: float | None = None
         if info.unit != "nJy":
@@ -359,7 +360,7 @@ class Directory:
             saturation = found[1] if found and found[1] > 0 else None
         if saturation is not None:
             saturation *= float(info.extra["flux_factor"])
-        return {"gain": gain, "zero_point": zero_point, "saturation": saturation}
+        return dataclasses.replace(info, gain=gain, zero_point=zero_point, saturation=saturation)
 
     def _read_variance(self, info: ExposureInfo, mask: MaskArray, factor: float) -> FloatArray | None:
         """Read variance or sigma in ``info.unit`` squared; pixels where it says nothing become BAD."""
@@ -433,8 +434,8 @@ def saturation_level(stored: NDArray[Any]) -> float | None:
     """Return the value at which integer pixels pile up, None where they do not.
 
     That is their maximum, if it is the ceiling of a converter (2**n - 1 for n of 8 and more), or if
-    at least five pixels have it and more than five times as many as have any of the hundred values
-    below it on average.
+    at least five pixels have it and more than five times as many as the mean of the hundred values
+    next below that occur.
     """
     if stored.size == 0:
         return None
@@ -443,8 +444,13 @@ def saturation_level(stored: NDArray[Any]) -> float | None:
     for ceiling in (top, top + 32768):  # unsigned 16 bits are stored with 32768 taken off
         if ceiling in {2**n - 1 for n in (8, 10, 12, 14, 15, 16)}:
             return float(top)
-    below = int(np.count_nonzero((stored >= top - 100) & (stored < top)))
-    if at_top >= 5 and at_top > 5 * max(below / 100, 0.2):
+    lowest = int(stored.min())
+    if top - lowest < 1 << 16:  # much faster than sorting
+        counts = np.bincount(stored.ravel().astype(np.int64) - lowest)
+        below = counts[:-1][counts[:-1] > 0]
+    else:
+        below = np.unique(stored, return_counts=True)[1][:-1]
+    if below.size and at_top >= 5 and at_top > 5 * float(below[-100:].mean()):
         return float(top)
     return None
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from astrid.errors import DataError
@@ -31,8 +32,6 @@ BLOCK = 2880
 _SUFFIX = re.compile(r"\.(?:fits?|fts)(?:\.(?:gz|fz|bz2))?$|\.fz$", re.IGNORECASE)
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _LONGEST_HEADER = 4000  # blocks; beyond it the END card is missing
-
-Header = fits.Header
 
 
 def is_fits_name(name: str) -> bool:
@@ -221,7 +220,7 @@ def _headers(stream: IO[bytes], path: Path) -> Iterator[tuple[int, Header, bytes
         if raw is None:
             return
         text = raw.decode("ascii", errors="replace").replace("\ufffd", "?")
-        header = fits.Header.fromstring(text)
+        header = Header.fromstring(text)
         start = stream.tell()
         yield index, header, raw
         size = _data_size(header)

@@ -163,7 +163,7 @@ def parse_unit(text: str | None) -> tuple[str, float, str]:
         per = {"pix": "", "pixel": "", "pixel2": "", "pix2": "", "arcsec": "arcsec2"}.get(per, per)
         if per in ("", "sr", "arcsec2"):
             return "nJy", _JANSKY[flux_density["prefix"]], per
-        raise ValueError(unit)
+        raise ValueError(f"{unit!r} is no unit of flux or counts that AstrID knows")
     if unit.lower().rstrip("s") in ("nanomaggy", "nanomaggie", "nmgy"):
         return "nJy", 3631.0, ""
     if unit.upper() in ("CPS", "C/S", "CT/S"):
@@ -176,7 +176,7 @@ def parse_unit(text: str | None) -> tuple[str, float, str]:
         return "count" + rate, 1.0, ""
     if base in _ELECTRON:
         return "electron" + rate, 1.0, ""
-    raise ValueError(unit)
+    raise ValueError(f"{unit!r} is no unit of flux or counts that AstrID knows")
 
 
 def celestial_header(header: fits.Header, shape: tuple[int, int]) -> str | None:
