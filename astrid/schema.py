@@ -84,12 +84,13 @@ TEMPLATE = (
     _pixels("variance", "float32", "{flux}2", "white-equivalent variance of flux", TEMPLATE_DIMS),
     _pixels("mask", "uint16", "1", "what is wrong with a pixel; zero is good", TEMPLATE_DIMS),
     Variable("psf", TEMPLATE_DIMS + PSF_DIMS, "float32", "1", "point-spread function of the coadd"),
+    _pixels("center", "float32", "{flux}", "the mean that outlying pixels were judged by", TEMPLATE_DIMS),
     _pixels("weight_sum", "float32", "{flux}-2", "sum of weights", TEMPLATE_DIMS),
     _pixels("weight2_variance_sum", "float32", "{flux}-2", "sum of squared weights times variance", TEMPLATE_DIMS),
     _number("noise_correlation", "float64", "1", "PSF-filtered noise over what variance predicts", TEMPLATE_DIMS),
     _number("astrometric_rms", "float64", "pixel", "registration error per axis", TEMPLATE_DIMS),
     _number("seeing_fwhm", "float64", "pixel", "full width at half maximum of the PSF", TEMPLATE_DIMS),
-    _number("exposures", "str", "", "JSON list of the epochs that went in", TEMPLATE_DIMS),
+    _number("weights", "str", "", "JSON object: weight of each epoch that went in", TEMPLATE_DIMS),
 )
 
 DIFFERENCE = (
@@ -100,6 +101,7 @@ DIFFERENCE = (
     Variable("psf", CELL_DIMS + PSF_DIMS, "float32", "1", "point-spread function of the difference"),
     _number("template_id", "str", "", "the template that was subtracted"),
     _number("score_width", "float64", "1", "robust standard deviation of the score"),
+    _number("depth_flux", "float64", "{flux}", "median flux of a point source at five sigma"),
 )
 
 

@@ -1,0 +1,276 @@
+"""The `astrid` command: Hydra composes, this module builds, the workflow does the rest."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from astrid.errors import AstridError, UsageError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from astrid.workflow.settings import Settings
+
+# before NumPy is imported: kernels use one thread each, on every cluster
+PINNED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLOSC_NTHREADS")
+
+HELP = """\
+AstrID finds transients in astronomical imaging time series.
+
+  astrid run                                   the embedded sample: two minutes, no network
+  astrid run survey=directory survey.path=DIR  any folder of FITS images of one field
+  astrid run --cfg                             print the configuration instead of running
+
+Steps (each does what is missing before it, then itself):
+  run         all of them
+  ingest      list the exposures and number the epochs
+  preprocess  register, calibrate and resample them into a cube
+  subtract    make templates and differences
+  detect      find candidates, link them, measure light curves
+  evaluate    inject transients into the same pixels; precision, recall, false alarms
+  report      write report.html
+  status      what a run has done so far: astrid status NAME
+
+Options are key=value, for example
+  name=NAME               name of the run (default: survey + date); results in runs/NAME/
+  subtraction=zogy|direct       detection.threshold=5
+  template=coadd|provided       evaluation.snr_min=3
+  cluster=local|inline|address  cluster.n_workers=2
+  store=icechunk|zarr           keep=all|stamps|none
+  debug=true              show the traceback of an error
+  -m key=a,b              run once for each value
+
+A second run does only what is missing. `astrid run --cfg` lists every option.
+"""
+COMMANDS = ("run", "ingest", "preprocess", "subtract", "detect", "evaluate", "report", "status")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 if nothing failed, 1 if a key failed, 2 if nothing could be done."""
+    for name in PINNED:
+        os.environ.setdefault(name, "1")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run_command(words))
+
+
+def run_command(words: list[str]) -> int:
+    """Do what the words say and return the exit code."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    if not words or words[0] in ("-h", "--help", "help") or "--help" in words or "-h" in words:
+        console.print(HELP, end="", markup=False)
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        console.print(f"astrid {version('astrid')}")
+        return 0
+    debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.IGNORECASE) for word in words)
+    try:
+        return _dispatch(words[0], words[1:], console)
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on where it stopped", markup=False)
+        return 130
+    except (AstridError, ValueError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        errors.print(f"astrid: {error}", markup=False, style="bold red")
+        return 2
+
+
+def _dispatch(command: str, words: list[str], console: Console) -> int:
+    if command not in COMMANDS:
+        raise UsageError(f"no command {command!r}{_nearest(command, COMMANDS)}; `astrid --help` lists them")
+    if command == "status":
+        from astrid.terminal import print_status
+
+        return print_status(words, Path.cwd(), console)
+    flags = [word for word in words if word.startswith("-")]
+    overrides = [word for word in words if not word.startswith("-")]
+    unknown = set(flags) - {"-m", "--multirun", "--cfg"}
+    if unknown:
+        raise UsageError(f"unknown option {sorted(unknown)[0]}; options are key=value, see `astrid --help`")
+    for word in overrides:
+        if "=" not in word:
+            raise UsageError(f"{word!r} is not key=value; see `astrid --help`")
+    if "-m" in flags or "--multirun" in flags:
+        return _multirun(command, overrides, console)
+    config = compose(command, overrides)
+    if "--cfg" in flags:
+        from omegaconf import OmegaConf
+
+        console.print(OmegaConf.to_yaml(config, resolve=True), end="", markup=False)
+        return 0
+    return _run(command, config, console)
+
+
+def config_folder() -> Path:
+    """Return the folder of the configuration: inside an installed package, beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "run.yaml").is_file():
+            return folder
+    raise UsageError(f"the configuration folder conf/ is missing beside {here}; install astrid again")
+
+
+def compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration of a command.
+
+    Raises
+    ------
+    UsageError
+        If an override names an option or a choice that does not exist.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    with initialize_config_dir(str(config_folder()), version_base=None, job_name="astrid"):
+        try:
+            return hydra_compose(command, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            known = hydra_compose("run")
+            raise UsageError(_explain(error, known)) from error
+
+
+def _explain(error: Exception, known: DictConfig) -> str:
+    """Say in a line what is wrong with an override and what would be right."""
+    text = str(error)
+    while error.__cause__ is not None:
+        error = error.__cause__  # type: ignore[assignment]
+        text += "\n" + str(error)
+    choice = re.search(r"(?:Could not (?:find|load|override).*?|In .*?: Could not find )'([\w/]+)/([\w.\-]+)'", text)
+    if choice:
+        group, word = choice.groups()
+        folder = config_folder() / group
+        if folder.is_dir():
+            options = sorted(path.stem for path in folder.glob("*.yaml"))
+            return f"no {group}={word}{_nearest(word, options)}; there are: {', '.join(options)}"
+    missing = re.search(r"Key '(\S+)' is not in struct|Could not override '([^']+)'", text)
+    if missing:
+        full = re.search(r"full_key: (\S+)|Could not override '([^']+)'", text)
+        key = next(g for g in (full.groups() if full else missing.groups()) if g)
+        return f"no option {key!r}{_nearest(key, _keys(known))}; `astrid run --cfg` lists them"
+    return text.strip().splitlines()[0]
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    from omegaconf import DictConfig
+
+    names = []
+    for name in config:
+        names.append(f"{prefix}{name}")
+        value = config._get_node(name)
+        if isinstance(value, DictConfig) and not value._is_none():
+            names += _keys(value, f"{prefix}{name}.")
+    return names
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def build(config: DictConfig, command: str = "run") -> Settings:
+    """Build everything a configuration names.
+
+    Raises
+    ------
+    UsageError
+        If a part cannot be built from its values; the message names the part.
+    """
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from astrid.workflow.settings import Grid, Linking, Settings, choose_name
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    parts: dict[str, Any] = {}
+    for group in ("survey", "preprocess", "template", "subtraction", "detection", "evaluation", "cluster", "store"):
+        parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
+    for group, kind in (("grid", Grid), ("linking", Linking)):
+        parts[group] = _built(group, lambda group=group, kind=kind: kind(**plain[group]))
+    science = {name: plain[name] for name in Settings.SCIENCE}
+    default = f"{plain.get('experiment_name') or parts['survey'].name}-{date.today().isoformat()}"
+    name = choose_name(Path.cwd(), plain["name"], default, science)
+    return Settings(
+        **parts,
+        keep=plain["keep"],
+        name=name,
+        configuration=plain,
+        yaml=OmegaConf.to_yaml(config, resolve=True),
+        root=Path.cwd(),
+    )
+
+
+def _built(group: str, make: Any) -> Any:
+    from hydra.errors import HydraException
+
+    try:
+        return make()
+    except (HydraException, TypeError, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, AstridError):
+            raise cause from error
+        raise UsageError(f"{group}: {str(cause).splitlines()[0]}") from error
+
+
+def _run(command: str, config: DictConfig, console: Console) -> int:
+    from astrid.terminal import TerminalProgress, print_results
+    from astrid.workflow.pipeline import STEPS, execute
+
+    warnings.filterwarnings("ignore", module=r"distributed|dask")
+    settings = build(config, command)
+    until = STEPS[-1] if command == "run" else command
+    with TerminalProgress(console) as progress:
+        progress.note(f"run {settings.name}: survey {settings.survey.name}, {settings.cluster.name} cluster")
+        failures = execute(settings, until, progress)
+    return print_results(settings.run_folder, until, failures, console)
+
+
+def _multirun(command: str, overrides: list[str], console: Console) -> int:
+    """Run once for each combination of the values, through Hydra's launcher."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        dirname = HydraConfig.get().job.override_dirname or "defaults"
+        number = HydraConfig.get().job.num
+        with open_dict(config):
+            label = re.sub(r"[^\w.=,+-]", "_", dirname)
+            config.name = f"{config.name or 'sweep'}-{number}-{label}"[:120]
+        console.print(f"job {number}: {dirname}", markup=False)
+        try:
+            codes.append(_run(command, config, console))
+        except (AstridError, ValueError, OSError) as error:
+            console.print(f"job {number} failed: {error}", markup=False, style="bold red")
+            codes.append(2)
+
+    compose(command, [re.sub(r"(=[^,]*),.*", r"\1", word) for word in overrides])  # a typo fails before the first job
+    saved = sys.argv
+    sys.argv = ["astrid", "-m", *overrides]
+    try:
+        hydra.main(version_base=None, config_path=str(config_folder()), config_name=command)(job)()
+    finally:
+        sys.argv = saved
+    return max(codes, default=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,488 @@
+"""Evaluate: what the run finds of transients put into its own pixels, and of known events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from astrid.detection import Detections, Detector
+from astrid.detection.matched_filter import MatchedFilter
+from astrid.errors import CellSkipped
+from astrid.evaluation.completeness import completeness
+from astrid.evaluation.false_peaks import threshold_note
+from astrid.evaluation.localization import localize
+from astrid.evaluation.matching import Verdict, classify, duplicates, match, match_radius
+from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
+from astrid.image import Difference, Image
+from astrid.imaging.calibration import flux_per_electron
+from astrid.imaging.psf import psf_fwhm
+from astrid.schema import INJECTIONS
+from astrid.simulation.injections import (
+    InjectionRecipe,
+    Injections,
+    inject,
+    perturb_psf,
+    plan_injections,
+    psf_flux_error,
+)
+from astrid.simulation.seeds import seed_of
+from astrid.skygrid import Tile
+from astrid.stores.cube import Ticket
+from astrid.stores.journal import Journal
+from astrid.stores.tables import write_json, write_table
+from astrid.surveys import Survey
+from astrid.workflow.detect import candidate_id, to_table
+from astrid.workflow.images import GROUP, PROVIDED, Differences
+from astrid.workflow.ingest import EVENTS_FILE, read_exposures
+from astrid.workflow.keys import Cell, CellExposure, Product, digest
+from astrid.workflow.preprocess import read_tiles
+from astrid.workflow.runner import Runner
+from astrid.workflow.settings import Settings
+from astrid.workflow.subtract import cells, difference_group, differences_of
+
+TIMED_STEPS = ("measure", "preprocess", "template", "subtract", "detect")
+SAME_TIME_DAYS = 1e-4
+
+EVENTS = pa.schema(
+    [
+        ("detector", pa.string()),
+        ("event_id", pa.string()),
+        ("tile", pa.int32()),
+        ("epoch", pa.int32()),
+        ("band", pa.string()),
+        *((name, pa.float64()) for name in ("y", "x", "flux", "snr", "dy", "dx", "iou")),
+        ("mask_bits", pa.int32()),
+        ("is_recovered", pa.bool_()),
+    ]
+)
+VERDICTS = pa.schema(
+    [
+        ("detector", pa.string()),
+        ("candidate_id", pa.string()),
+        ("tile", pa.int32()),
+        ("epoch", pa.int32()),
+        ("band", pa.string()),
+        *((name, pa.float64()) for name in ("y", "x", "significance")),
+        ("verdict", pa.string()),
+    ]
+)
+COUNTS = pa.schema(
+    [
+        ("detector", pa.string()),
+        ("tile", pa.int32()),
+        ("epoch", pa.int32()),
+        ("band", pa.string()),
+        *((name, pa.int32()) for name in ("n_detections", "n_false", "n_ignored", "n_duplicates")),
+        ("megapixels", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Search one cell twice, as it is and with injections, and compare with what is there."""
+
+    differences: Differences
+    detectors: tuple[Detector, ...]
+    survey: Survey
+    recipe: InjectionRecipe
+    folder: Path
+    difference_group: str
+    flux_unit: str
+
+    def __call__(self, key: CellExposure, ticket: Ticket | None) -> Product:
+        """Return injections, known events, verdicts and counts as rows."""
+        cell = key.cell
+        science, template, _ = self.differences.inputs(cell)
+        difference = self.differences.of(cell, science, template)
+        tile = read_tiles(self.folder)[cell.tile]
+        events = self._events(cell, tile, difference)
+        plain = {one.name: own(one(difference), tile) for one in self.detectors}
+        tables: dict[str, list[pa.Table]] = {"injections": [], "events": [], "verdicts": [], "counts": []}
+        n_duplicates = dict.fromkeys(plain, 0)
+        truths = self._plan(key, science, difference, tile, events)
+        if len(truths):
+            changed = self.differences.subtraction(self._injected(key, science, truths), template)
+            for one in self.detectors:
+                found = own(one(changed), tile)
+                rows, extra = injection_rows(truths, found, changed, cell, tile, one.name, self.flux_unit)
+                tables["injections"].append(rows)
+                n_duplicates[one.name] += extra
+        radius = match_radius(psf_fwhm(difference.psf))
+        for name, found in plain.items():
+            verdict = classify(
+                found.y, found.x, np.abs(found.significance), radius=radius, known=events.bright, ignored=events.faint
+            )
+            tables["verdicts"].append(verdict_rows(name, found, verdict, cell, self.difference_group))
+            tables["events"].append(event_rows(name, events, found, difference, cell))
+            count = {
+                "detector": [name],
+                **_cell_columns(cell, 1),
+                "n_detections": [len(found)],
+                "n_false": [int(np.sum(verdict == Verdict.FALSE))],
+                "n_ignored": [int(np.sum(verdict == Verdict.IGNORED))],
+                "n_duplicates": [n_duplicates[name]],
+                "megapixels": [searched_megapixels(difference, tile)],
+            }
+            tables["counts"].append(to_table(count, COUNTS))
+        return Product(tables={name: pa.concat_tables(rows) for name, rows in tables.items() if rows})
+
+    def _plan(
+        self, key: CellExposure, science: Image, difference: Difference, tile: Tile, events: EventsHere
+    ) -> Injections:
+        seed = seed_of(self.recipe.seed, key.info.exposure_id, str(key.cell))
+        box = (tile.border, tile.border + tile.core[0], tile.border, tile.border + tile.core[1])
+        places = np.concatenate([events.bright, events.faint])
+        return plan_injections(science, difference, seed=seed, core=box, avoid=places, recipe=self.recipe)
+
+    def _injected(self, key: CellExposure, science: Image, truths: Injections) -> Image:
+        rng = np.random.default_rng(seed_of(truths.seed, "pixels"))
+        psf = self.survey.true_psf(key.info, (science.psf.shape[0], science.psf.shape[1]))
+        if psf is None:
+            psf = perturb_psf(science.psf, self.recipe.psf_uncertainty, rng)
+        scale = float(self.differences.reader.numbers(GROUP)["flux_scale"][key.cell.index])
+        slope = flux_per_electron(key.info)
+        return inject(science, truths, psf, rng=rng, variance_per_flux=None if slope is None else slope * scale)
+
+    def _events(self, cell: Cell, tile: Tile, difference: Difference) -> EventsHere:
+        """Return the known events in the core of a cell and how bright they are in its difference."""
+        table = read_events(str(self.folder / EVENTS_FILE))
+        if not len(table) or tile.frame != "sky":
+            return EventsHere.none()
+        mjd = self.differences.reader.numbers(GROUP)["mjd"][cell.tile, :, cell.band_index]
+        ids, ra, dec, fluxes = fluxes_at(table, cell.band, mjd)
+        y, x = tile.to_pixel(ra, dec)
+        keep = tile.in_core(y, x)
+        ids, y, x, fluxes = [i for i, k in zip(ids, keep, strict=True) if k], y[keep], x[keep], fluxes[keep]
+        expected = fluxes[:, cell.epoch] - self._template_flux(cell, fluxes)
+        error = np.array([psf_flux_error(difference.variance, difference.psf, *at) for at in zip(y, x, strict=True)])
+        return EventsHere(tuple(ids), y, x, expected, np.abs(expected) / error if len(y) else expected)
+
+    def _template_flux(self, cell: Cell, fluxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the flux that known events have in the template of a cell."""
+        group = self.differences.templates.group
+        if group == PROVIDED:
+            return np.zeros(len(fluxes))
+        text = str(self.differences.reader.numbers(group)["weights"][cell.tile, cell.band_index])
+        weights = {int(epoch): float(weight) for epoch, weight in json.loads(text or "{}").items()}
+        weights = {epoch: weight for epoch, weight in weights.items() if epoch != cell.epoch} or {cell.epoch: 1.0}
+        values = fluxes[:, list(weights)]
+        return np.asarray(np.average(np.nan_to_num(values), axis=1, weights=list(weights.values())), float)
+
+
+@dataclass(frozen=True, eq=False)
+class EventsHere:
+    """Known events in a cell: where, expected flux in the difference, and its S/N (NaN where unknown)."""
+
+    ids: tuple[str, ...]
+    y: NDArray[np.float64]
+    x: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    snr: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> EventsHere:
+        """No events."""
+        empty = np.empty(0)
+        return cls((), empty, empty, empty, empty)
+
+    @property
+    def bright(self) -> NDArray[np.float64]:
+        """Positions of those that count: a detection there is true."""
+        keep = ~(self.snr < IGNORED_BELOW_SNR)
+        return np.column_stack([self.y[keep], self.x[keep]])
+
+    @property
+    def faint(self) -> NDArray[np.float64]:
+        """Positions of those too faint to count: a detection there is neither true nor false."""
+        keep = self.snr < IGNORED_BELOW_SNR
+        return np.column_stack([self.y[keep], self.x[keep]])
+
+
+@lru_cache(maxsize=2)
+def read_events(path: str) -> pa.Table:
+    """Return the known events of a cube."""
+    return pq.read_table(path)
+
+
+def fluxes_at(
+    table: pa.Table, band: str, mjd: NDArray[np.float64]
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return ids, ra, dec and the (n_events, n_epochs) fluxes of known events at the times of a series.
+
+    An event without band or time counts at every epoch with unknown (NaN) flux.
+    """
+    here = table.filter(pc.or_kleene(pc.equal(table["band"], band), pc.is_null(table["band"])))
+    ids = here["event_id"].to_pylist()
+    times = here["mjd"].to_numpy(zero_copy_only=False).astype(float)
+    values = here["flux"].to_numpy(zero_copy_only=False).astype(float)
+    ra, dec = (here[name].to_numpy(zero_copy_only=False).astype(float) for name in ("ra", "dec"))
+    rows: dict[str, int] = {}
+    for event in ids:
+        rows.setdefault(event, len(rows))
+    place = np.array([rows[event] for event in ids], int)
+    fluxes = np.zeros((len(rows), len(mjd)))
+    sky = np.full((2, len(rows)), np.nan)
+    sky[:, place] = ra, dec
+    timeless = np.isnan(times)
+    fluxes[place[timeless]] = np.nan
+    for epoch, when in enumerate(mjd):
+        same = np.abs(times - when) < SAME_TIME_DAYS
+        fluxes[place[same], epoch] = values[same]
+        sky[:, place[same]] = ra[same], dec[same]
+    return list(rows), sky[0], sky[1], fluxes
+
+
+def own(found: Detections, tile: Tile) -> Detections:
+    """Keep the detections that a tile owns."""
+    keep = tile.in_core(found.y, found.x)
+    prints = None
+    if found.footprint is not None:
+        prints = tuple(one for one, k in zip(found.footprint, keep, strict=True) if k)
+    return Detections(found.y[keep], found.x[keep], found.significance[keep], prints)
+
+
+def searched_megapixels(difference: Difference, tile: Tile) -> float:
+    """Return the unmasked area of a core, in megapixels."""
+    b = tile.border
+    core = difference.mask[b : b + tile.core[0], b : b + tile.core[1]]
+    return float(np.sum(core == 0) / 1e6)
+
+
+def _cell_columns(cell: Cell, n: int) -> dict[str, Any]:
+    return {"tile": [cell.tile] * n, "epoch": [cell.epoch] * n, "band": [cell.band] * n}
+
+
+def injection_rows(
+    truths: Injections,
+    found: Detections,
+    difference: Difference,
+    cell: Cell,
+    tile: Tile,
+    detector: str,
+    flux_unit: str,
+) -> tuple[pa.Table, int]:
+    """Match detections to injections; return the rows and the number of second detections."""
+    n, fwhm = len(truths), psf_fwhm(difference.psf)
+    radius = match_radius(fwhm)
+    matches = match(truths.y, truths.x, found.y, found.x, np.abs(found.significance), radius=radius)
+    second = int(np.sum(duplicates(truths.y, truths.x, found.y, found.x, matches, radius=radius)))
+    hit = matches.is_recovered
+    which = matches.detection[hit]
+    place: dict[str, NDArray[np.float64]] = {name: np.full(n, np.nan) for name in ("y", "x", "significance", "iou")}
+    place["y"][hit], place["x"][hit] = found.y[which], found.x[which]
+    place["significance"][hit] = found.significance[which]
+    prints = None if found.footprint is None else tuple(found.footprint[i] for i in which)
+    place["iou"][hit] = localize(
+        truths.y[hit], truths.x[hit], found.y[which], found.x[which], fwhm=fwhm, footprints=prints
+    )
+    ra, dec = tile.to_sky(truths.y, truths.x)
+    rows = {
+        "injection_id": [digest(str(cell), i, truths.seed, length=16) for i in range(n)],
+        **_cell_columns(cell, n),
+        "y": truths.y,
+        "x": truths.x,
+        "ra": ra,
+        "dec": dec,
+        "flux": truths.flux,
+        "flux_unit": [flux_unit] * n,
+        "snr": truths.snr,
+        "host": list(truths.host),
+        "mask_bits": truths.mask_bits,
+        "seed": [truths.seed] * n,
+        "detector": [detector] * n,
+        "recovered_by": [detector if h else None for h in hit],
+        "recovered_y": place["y"],
+        "recovered_x": place["x"],
+        "recovered_significance": place["significance"],
+        "recovered_flux": np.full(n, np.nan),
+        "iou": place["iou"],
+    }
+    return to_table(rows, INJECTIONS), second
+
+
+def event_rows(detector: str, events: EventsHere, found: Detections, difference: Difference, cell: Cell) -> pa.Table:
+    """Match detections to known events."""
+    n, fwhm = len(events.ids), psf_fwhm(difference.psf)
+    matches = match(events.y, events.x, found.y, found.x, np.abs(found.significance), radius=match_radius(fwhm))
+    hit = matches.is_recovered
+    which = matches.detection[hit]
+    dy, dx, iou = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
+    dy[hit], dx[hit] = found.y[which] - events.y[hit], found.x[which] - events.x[hit]
+    iou[hit] = localize(events.y[hit], events.x[hit], found.y[which], found.x[which], fwhm=fwhm)
+    pixels = np.rint(events.y).astype(int), np.rint(events.x).astype(int)
+    rows = {
+        "detector": [detector] * n,
+        "event_id": list(events.ids),
+        **_cell_columns(cell, n),
+        "y": events.y,
+        "x": events.x,
+        "flux": events.flux,
+        "snr": events.snr,
+        "dy": dy,
+        "dx": dx,
+        "iou": iou,
+        "mask_bits": difference.mask[pixels].astype(np.int32),
+        "is_recovered": hit,
+    }
+    return to_table(rows, EVENTS)
+
+
+def verdict_rows(
+    detector: str, found: Detections, verdict: NDArray[np.int8], cell: Cell, difference_group: str
+) -> pa.Table:
+    """Say what each detection of the pass without injections is."""
+    n = len(found)
+    rows = {
+        "detector": [detector] * n,
+        "candidate_id": [
+            candidate_id(cell, detector, difference_group, y, x) for y, x in zip(found.y, found.x, strict=True)
+        ],
+        **_cell_columns(cell, n),
+        "y": found.y,
+        "x": found.x,
+        "significance": found.significance,
+        "verdict": [Verdict(v).name.lower() for v in verdict],
+    }
+    return to_table(rows, VERDICTS)
+
+
+def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Table) -> dict[str, Any]:
+    """Run both passes on every cell and write ``metrics.json`` and ``injections.parquet``.
+
+    Parameters
+    ----------
+    settings, runner, journal
+        Of the run.
+    ledger : table
+        Of the earlier steps: CPU seconds come from it.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+    """
+    layout = settings.cube_store.layout(GROUP)
+    differences = differences_of(settings)
+    ids = differences.reader.numbers(GROUP)["exposure_id"]
+    infos = {info.exposure_id: info for info, _ in read_exposures(settings.cube_folder / "exposures.parquet")}
+    keys = [CellExposure(cell, infos[str(ids[cell.index])]) for cell in cells(settings, layout.bands)]
+    detectors: tuple[Detector, ...] = (settings.detection,)
+    if settings.detection.name != "matched_filter":
+        detectors = (settings.detection, MatchedFilter())
+    work = Evaluate(
+        differences,
+        detectors,
+        settings.survey,
+        settings.evaluation,
+        settings.cube_folder,
+        difference_group(settings),
+        layout.flux_unit,
+    )
+    runner.run("evaluate", work, keys, journal)
+    injections = journal.table("injections", INJECTIONS)
+    events, counts = journal.table("events", EVENTS), journal.table("counts", COUNTS)
+    write_table(settings.run_folder / "injections.parquet", injections, INJECTIONS)
+    seconds = cpu_seconds(ledger, counts)
+    rows, curves = [], {}
+    for one in detectors:
+        counted = counts.filter(pc.equal(counts["detector"], one.name))
+        common = {
+            "dataset": settings.survey.name,
+            "subtraction": settings.word("subtraction"),
+            "detector": one.name,
+            "n_false": int(pc.sum(counted["n_false"]).as_py() or 0),
+            "n_ignored": int(pc.sum(counted["n_ignored"]).as_py() or 0),
+            "n_images": len(counted),
+            "megapixels": float(pc.sum(counted["megapixels"]).as_py() or 0.0),
+            "cpu_seconds": seconds,
+            "threshold": one.threshold,
+        }
+        put_in = injections.filter(pc.equal(injections["detector"], one.name))
+        if len(put_in):
+            second = int(pc.sum(counted["n_duplicates"]).as_py() or 0)
+            injected = truths_of_injections(put_in)
+            row = metrics_row(injected, truth="injections", n_duplicates=second, **common)
+            rows.append(row)
+            usable = ~injected.is_masked
+            curves[one.name] = completeness(injected.snr[usable], injected.is_recovered[usable]).as_dict()
+        known = events.filter(pc.equal(events["detector"], one.name))
+        if len(known):
+            rows.append(metrics_row(truths_of_events(known), truth="known_events", **common))
+    notes = {
+        "threshold": note_on(settings, differences, rows),
+        "seconds": "CPU seconds of preprocess + subtract + detect, of the pass without injections, per cell",
+        "completeness": curves,
+    }
+    metrics = {"rows": rows, "notes": notes}
+    write_json(settings.run_folder / "metrics.json", metrics)
+    return metrics
+
+
+def truths_of_injections(table: pa.Table) -> Truths:
+    """Return the injections of one detector as truths."""
+    column = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    hit = np.array([name is not None for name in table["recovered_by"].to_pylist()], bool)
+    return Truths(
+        column["snr"],
+        column["mask_bits"],
+        hit,
+        column["iou"],
+        column["recovered_y"] - column["y"],
+        column["recovered_x"] - column["x"],
+    )
+
+
+def truths_of_events(table: pa.Table) -> Truths:
+    """Return the known events of one detector as truths."""
+    column = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    return Truths(
+        column["snr"],
+        column["mask_bits"],
+        column["is_recovered"].astype(bool),
+        column["iou"],
+        column["dy"],
+        column["dx"],
+    )
+
+
+def cpu_seconds(ledger: pa.Table, counts: pa.Table) -> float | None:
+    """Return the CPU seconds of the timed steps, None where none were recorded."""
+    timed = ledger.filter(pc.is_in(ledger["step"], value_set=pa.array(TIMED_STEPS)))
+    total = pc.sum(timed["cpu_seconds"]).as_py()
+    return float(total) if total and len(counts) else None
+
+
+def note_on(settings: Settings, differences: Differences, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the plain-language note on the threshold."""
+    if not rows:
+        return "no cell could be evaluated"
+    group = difference_group(settings)
+    psf: NDArray[np.float32] | None = None
+    for cell in cells(settings, settings.cube_store.layout(GROUP).bands):
+        try:
+            names = ("psf",)
+            source = group if settings.keep == "all" else GROUP
+            psf = differences.reader.read_cell(source, cell.index, names)["psf"]
+            break
+        except CellSkipped:
+            continue
+    if psf is None:
+        return "no cell could be evaluated"
+    return threshold_note(
+        settings.detection.threshold,
+        psf,
+        how="fixed before the run, not tuned on it",
+        false_alarms_per_megapixel=rows[0]["false_alarms_per_megapixel"],
+        megapixels=rows[0]["megapixels"],
+    )

@@ -1,0 +1,141 @@
+"""Subtract: a template for each series, a difference for each cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from astrid.errors import CellSkipped
+from astrid.imaging.coadd import EpochQuality, TemplateRule, coadd
+from astrid.imaging.noise import noise_correlation
+from astrid.imaging.photometry import depth_flux
+from astrid.imaging.psf import psf_fwhm
+from astrid.schema import DIFFERENCE, TEMPLATE
+from astrid.stores.cube import Reader, Ticket
+from astrid.stores.journal import Journal
+from astrid.workflow.images import GROUP, PROVIDED, Differences, Templates, epochs_reader, observed
+from astrid.workflow.keys import Cell, Product, Series
+from astrid.workflow.preprocess import write_image
+from astrid.workflow.runner import Runner
+from astrid.workflow.settings import Settings
+
+
+@dataclass(frozen=True)
+class MakeTemplate:
+    """Coadd the template of one series."""
+
+    reader: Reader
+    rule: TemplateRule
+    group: str
+
+    def __call__(self, key: Series, ticket: Ticket | None) -> Product:
+        """Write the template of a series."""
+        if ticket is None:
+            raise ValueError("a template needs a ticket to write with")
+        epochs = qualities(self.reader, key)
+        if len(epochs) < 2:
+            raise CellSkipped(f"no template: {len(epochs)} epoch")
+        chosen = self.rule.choose(epochs)
+        sums = coadd(epochs_reader(self.reader, key.tile, key.band_index, key.band), chosen)
+        image = sums.image
+        ticket.write_cell(
+            self.group,
+            key.index,
+            {
+                "flux": image.flux,
+                "variance": image.variance,
+                "mask": image.mask,
+                "psf": image.psf,
+                "center": sums.center,
+                "weight_sum": sums.weight_sum,
+                "weight2_variance_sum": sums.weight2_variance_sum,
+            },
+        )
+        numbers = {
+            "noise_correlation": noise_correlation(image),
+            "astrometric_rms": image.astrometric_rms,
+            "seeing_fwhm": psf_fwhm(image.psf),
+            "weights": json.dumps(sums.weights),
+        }
+        return Product(numbers={self.group: (key.index, numbers)})
+
+
+def qualities(reader: Reader, key: Series) -> list[EpochQuality]:
+    """Return what decides which epochs of a series go into its template."""
+    numbers = reader.numbers(GROUP)
+    names = ("mjd", "seeing_fwhm", "background_rms", "coverage", "astrometric_rms")
+    columns = {name: numbers[name][key.tile, :, key.band_index] for name in names}
+    seen = np.flatnonzero(numbers["exposure_id"][key.tile, :, key.band_index] != "")
+    return [EpochQuality(int(e), *(float(columns[name][e]) for name in names)) for e in seen]
+
+
+@dataclass(frozen=True)
+class Subtract:
+    """Make the difference of one cell."""
+
+    differences: Differences
+    group: str
+    keep: bool
+
+    def __call__(self, cell: Cell, ticket: Ticket | None) -> Product:
+        """Write the difference (where it is kept) and its numbers."""
+        science, template, template_id = self.differences.inputs(cell)
+        difference = self.differences.subtraction(science, template)
+        if self.keep and ticket is not None:
+            write_image(ticket, self.group, cell, difference)
+        numbers = {
+            "template_id": template_id,
+            "score_width": score_width(difference.significance, difference.mask),
+            "depth_flux": depth_flux(difference),
+        }
+        return Product(numbers={self.group: (cell.index, numbers)})
+
+
+def score_width(significance: np.ndarray, mask: np.ndarray) -> float:
+    """Return the robust standard deviation of the unmasked score; NaN where all is masked."""
+    values = significance[mask == 0]
+    if not len(values):
+        return float("nan")
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def template_group(settings: Settings) -> str:
+    """Return the group of a run's templates."""
+    return PROVIDED if settings.template.provided else f"templates/{settings.template_key}"
+
+
+def difference_group(settings: Settings) -> str:
+    """Return the group of a run's differences."""
+    return f"differences/{settings.difference_key}"
+
+
+def differences_of(settings: Settings) -> Differences:
+    """Return where the differences of a run come from, at the newest committed state."""
+    reader = settings.cube_store.reader()
+    kept = difference_group(settings) if settings.keep == "all" else None
+    return Differences(reader, Templates(reader, template_group(settings)), settings.subtraction, kept)
+
+
+def cells(settings: Settings, bands: Sequence[str]) -> list[Cell]:
+    """Return the cells of the cube, a series after the other."""
+    found = observed(settings.cube_store.reader(), bands)
+    return sorted(found, key=lambda cell: (cell.tile, cell.band_index, cell.epoch))
+
+
+def subtract(settings: Settings, runner: Runner, templates: Journal, differences: Journal) -> None:
+    """Make the templates and differences that are missing."""
+    store = settings.cube_store
+    layout = store.layout(GROUP)
+    if not settings.template.provided:
+        group = template_group(settings)
+        store.create(group, TEMPLATE, layout)
+        work = MakeTemplate(store.reader(), settings.template, group)
+        series = sorted({Series(c.tile, c.band_index, c.band) for c in cells(settings, layout.bands)})
+        runner.run("template", work, series, templates, store.writer())
+    group = difference_group(settings)
+    store.create(group, DIFFERENCE, layout)
+    make = Subtract(differences_of(settings), group, settings.keep == "all")
+    runner.run("subtract", make, cells(settings, layout.bands), differences, store.writer())
