@@ -6,10 +6,12 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ[variable] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import pytest
+from distributed import Client
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,3 +42,13 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def dask_client() -> Iterator[Client]:
+    """A Dask client whose worker lives in this process."""
+    with (
+        dask.config.set({"distributed.worker.memory.terminate": False}),
+        Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client,
+    ):
+        yield client
