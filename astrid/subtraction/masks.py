@@ -14,6 +14,7 @@ from astrid.image import Image
 from astrid.schema import MaskBit
 
 SMALLEST_GOOD_FRACTION = 0.01
+SMALLEST_CORE = 4  # pixels
 REACH = 3  # pixels from which a masked pixel is filled
 
 
@@ -62,6 +63,40 @@ def fill_from_neighbours(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray
     filled = np.zeros(len(y))
     np.divide(total, weights, out=filled, where=weights > 0)
     out[y, x] = filled
+    return out
+
+
+def fill_star_cores(
+    flux: NDArray[np.float32], good: NDArray[np.bool_], psf: NDArray[Any], bright: float
+) -> NDArray[np.float32]:
+    """Put the PSF into masked cores of stars, scaled to the good pixels that touch them.
+
+    A core is a connected group of four or more bad pixels that fits into half
+    the PSF stamp and whose rim has a median above ``bright``; the star is taken
+    to sit at the middle of the group. Others keep what they hold.
+    """
+    labels, _ = ndimage.label(~good, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel())
+    out = flux.copy()
+    half_y, half_x = psf.shape[0] // 2, psf.shape[1] // 2
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        height, width = (side.stop - side.start for side in box)
+        if sizes[label] < SMALLEST_CORE or height > half_y or width > half_x:
+            continue
+        around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        core = labels[around] == label
+        rim = ndimage.binary_dilation(core, np.ones((3, 3), bool)) & good[around]
+        if not rim.any() or np.median(flux[around][rim]) < bright:
+            continue
+        y, x = np.nonzero(core)
+        rows, columns = np.indices(core.shape)
+        model = ndimage.map_coordinates(
+            psf.astype(np.float64), [rows - y.mean() + half_y, columns - x.mean() + half_x], order=3, mode="constant"
+        )
+        usable = rim & (model > 1e-6 * psf.max())
+        if usable.any():
+            scale = float(np.median(flux[around][usable] / model[usable]))
+            out[around][core] = scale * model[core]
     return out
 
 

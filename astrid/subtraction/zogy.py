@@ -16,16 +16,17 @@ from scipy import fft
 
 from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
-from astrid.subtraction.masks import difference_mask, fill_from_neighbours, good_pixels, pixel_stencil
+from astrid.subtraction.masks import difference_mask, fill_from_neighbours, fill_star_cores, good_pixels, pixel_stencil
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
 PREDICTION_SOFTENING = 1e-3  # Wiener constant of the kernel that predicts masked science pixels
-PREDICTION_ERROR = 0.2  # relative error of a masked pixel predicted from the template
+FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
 LARGEST_FILL_ERROR = 1000.0  # in sigmas of the sky; keeps the variance within single precision
 STAR_SNR = 50.0  # stars from which the model error is measured
 MOST_STARS = 200
 FEWEST_STARS = 5
+EDGE_REACH = 16  # pixels
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
 
@@ -116,11 +117,12 @@ class Zogy:
         grid = int(fft.next_fast_len(ny, real=True)), int(fft.next_fast_len(nx, real=True))
         good = good_pixels(template, "template")
         ratio = np.float32(self.flux_ratio)
-        flux = fill_from_neighbours(template.flux, good) * ratio
         scale = np.float32((self.flux_ratio * template.noise_correlation) ** 2)
         variance = np.where(good, template.variance, 1) * scale
         sky = _sky_variance(variance, good)
-        variance[~good] = sky + np.minimum(flux[~good] ** 2, sky * LARGEST_FILL_ERROR**2)
+        flux = fill_from_neighbours(template.flux, good) * ratio
+        flux = fill_star_cores(flux, good, template.psf, 20 * np.sqrt(sky))
+        variance[~good] = _fill_variance(flux[~good], sky)
         return PreparedTemplate(
             image=template,
             grid=grid,
@@ -188,8 +190,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
         predicted = _crop(_inverse(r_hat * _matching_kernel_hat(pn_hat, pr_hat), grid), shape)
         bad = ~good
         flux[bad] = predicted[bad]
-        error = np.where(ready.good[bad], PREDICTION_ERROR, 1.0) * flux[bad]
-        variance[bad] = sky + np.minimum(error**2, sky * LARGEST_FILL_ERROR**2)
+        variance[bad] = _fill_variance(flux[bad], sky)
     n_hat = _transform(_pad(flux, grid))
 
     kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
@@ -206,6 +207,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     v = _crop(_inverse(v_hat, grid), shape)  # eq 26, 27
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
+    _correct_edges(v, sn * kn, sr * kr)
     denominator = v.copy()
     for part, kernel, sigma, rms in (
         (s_n, kn, sn, science.astrometric_rms),
@@ -301,6 +303,26 @@ def _matching_kernel_hat(pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[
     return kernel
 
 
+def _correct_edges(v: NDArray[np.float32], *kernels: NDArray[np.float64]) -> None:
+    """Multiply V(S) near the edges, in place, for noise that the mirror there counts twice, coherently."""
+    centre = len(kernels[0]) // 2
+    total = sum(float((k**2).sum()) for k in kernels)
+    for axis in (0, 1):
+        reach = min(EDGE_REACH, v.shape[axis] // 2)
+        factor = np.zeros(reach)
+        for k in kernels:
+            rows = k if axis == 0 else k.T
+            for i in range(reach):
+                folded = rows[centre - i :].copy()  # from the first pixel of the image inwards
+                mirrored = rows[: centre - i][::-1]
+                folded[: len(mirrored)] += mirrored[: len(folded)]
+                factor[i] += float((folded**2).sum()) / total
+        low, high = (np.s_[:reach], np.s_[-reach:]) if axis == 0 else (np.s_[:, :reach], np.s_[:, -reach:])
+        column = (factor[:, None] if axis == 0 else factor[None, :]).astype(np.float32)
+        v[low] *= column
+        v[high] *= np.flip(column, axis)
+
+
 def _astrometric_variance(
     part: NDArray[np.float32], kernel: NDArray[np.float64], sigma: float, rms: float
 ) -> NDArray[np.float32]:
@@ -343,6 +365,12 @@ def _measure_model_error(
         excess += np.where(usable[at], s[at].astype(np.float64) ** 2 - variance[at], 0)
         light += np.where(usable[at], steady[at].astype(np.float64) ** 2, 0)
     return float(np.sqrt(max(float(np.median(excess / light)) / MEDIAN_CHI2, 0.0)))
+
+
+def _fill_variance(flux: NDArray[np.float32], sky: float) -> NDArray[np.float32]:
+    """Variance of filled pixels: what was put in may be wrong, and the score beside them has to know."""
+    added: NDArray[np.float32] = np.minimum((FILL_ERROR * flux) ** 2, np.float32(sky * LARGEST_FILL_ERROR**2))
+    return added + np.float32(sky)
 
 
 def _sky_variance(variance: NDArray[Any], good: NDArray[np.bool_]) -> float:

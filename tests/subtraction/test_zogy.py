@@ -1,0 +1,189 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from astrid.image import Image
+from astrid.imaging.photometry import psf_flux, shifted_psfs
+from astrid.schema import MaskBit
+from astrid.subtraction.zogy import Zogy, proper_difference
+
+
+def gaussian(fwhm, side=25):
+    r = np.arange(side) - side // 2
+    psf = np.exp(-(r[:, None] ** 2 + r**2) * 4 * np.log(2) / fwhm**2)
+    return (psf / psf.sum()).astype(np.float32)
+
+
+def stars(fwhm, sigma, seed, n=300, count=60, gain=2.0, true_fwhm=None, scale=1.0, shift=0.0, brightest=1e5):
+    """The same stars in every image, with photon noise that the variance knows."""
+    where = np.random.default_rng(9)
+    y, x = where.uniform(20, n - 20, (2, count))
+    flux = np.minimum(300 * where.pareto(0.7, count) + 300, brightest)
+    image = np.zeros((n, n))
+    psf = gaussian(true_fwhm or fwhm)
+    half = psf.shape[0] // 2
+    for f, cy, cx, stamp in zip(flux, y, x, shifted_psfs(psf, y + shift, x + shift), strict=True):
+        iy, ix = round(cy + shift), round(cx + shift)
+        image[iy - half : iy + half + 1, ix - half : ix + half + 1] += f * stamp
+    variance = sigma**2 + image / gain
+    noise = np.random.default_rng(seed).normal(0, 1, (n, n)) * np.sqrt(variance)
+    full = Image(
+        flux=(scale * image + noise).astype(np.float32),
+        variance=variance.astype(np.float32),
+        mask=np.zeros((n, n), np.uint16),
+        psf=gaussian(fwhm),
+    )
+    return full, y, x, flux
+
+
+@pytest.mark.parametrize(("fwhm_n", "fwhm_r"), [(3.4, 2.6), (2.4, 3.4), (3.0, 3.0)])
+@pytest.mark.parametrize("model_error", ["measured", 0.0])
+def test_constant_stars_leave_no_five_sigma_peak_when_psfs_are_right(fwhm_n, fwhm_r, model_error):
+    science, *_ = stars(fwhm_n, 10.0, 1)
+    template, *_ = stars(fwhm_r, 6.0, 2)
+    score = Zogy(model_error=model_error)(science, template).significance
+    assert score.std() == pytest.approx(1.0, abs=0.03)
+    assert np.abs(score).max() < 5.2
+
+
+@pytest.mark.parametrize("flaw", [{"true_fwhm": 3.1}, {"scale": 1.03}])
+def test_the_measured_model_error_covers_stars_and_leaves_the_sky_alone(flaw):
+    science, y, x, _ = stars(3.0, 10.0, 1, **flaw)
+    template, *_ = stars(2.6, 6.0, 2)
+    trusting = Zogy(model_error=0.0)(science, template).significance
+    honest = Zogy()(science, template).significance
+    assert np.abs(trusting).max() > 8
+    assert np.abs(honest).max() < 5.5
+    sky = np.ones(science.flux.shape, bool)
+    for cy, cx in zip(y.astype(int), x.astype(int), strict=True):
+        sky[max(cy - 9, 0) : cy + 10, max(cx - 9, 0) : cx + 10] = False
+    assert honest[sky].std() == pytest.approx(trusting[sky].std(), rel=2e-3)
+
+
+def test_the_model_error_does_not_absorb_a_transient_in_an_empty_field_nor_one_varying_star():
+    science, y, x, flux = stars(3.0, 10.0, 1, scale=1.02)
+    template, *_ = stars(2.6, 6.0, 2)
+    half = science.psf.shape[0] // 2
+    changed = science.flux.copy()
+    changed[150 - half : 151 + half, 150 - half : 151 + half] += 2000 * science.psf
+    changed = replace(science, flux=changed)
+    score, before = Zogy()(changed, template).significance, Zogy()(science, template).significance
+    trusting = Zogy(model_error=0.0)(changed, template).significance
+    assert score[150, 150] == pytest.approx(trusting[150, 150], rel=0.03)
+    brightest = int(np.argmax(flux))
+    iy, ix = round(y[brightest]), round(x[brightest])
+    varied = science.flux.copy()
+    varied[iy - half : iy + half + 1, ix - half : ix + half + 1] += 0.5 * flux[brightest] * science.psf
+    after = Zogy()(replace(science, flux=varied), template).significance
+    assert abs(before[iy, ix]) < 5
+    assert after[iy, ix] > 8
+
+
+def test_astrometric_noise_covers_a_shift_of_its_size():
+    science, *_ = stars(3.0, 10.0, 1, shift=0.15)
+    template, *_ = stars(2.6, 6.0, 2)
+    zogy = Zogy(model_error=0.0)
+    assert np.abs(zogy(science, template).significance).max() > 8
+    covered = zogy(replace(science, astrometric_rms=0.15), template).significance
+    assert np.abs(covered).max() < 5.2
+    assert covered.std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_source_noise_enters_the_flux_error():
+    results = []
+    for seed in range(60):
+        science, y, x, flux = stars(3.0, 10.0, 100 + seed, n=80, count=3, gain=0.5)
+        template, *_ = stars(2.6, 6.0, 500 + seed, n=80, count=3, gain=0.5)
+        d = Zogy()(science, template)
+        found = psf_flux(d.flux, d.variance, d.mask, d.psf, y, x)
+        results.append(found.flux / found.error)
+    assert flux.max() > 1000
+    assert np.std(results) == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_score_at_a_source_is_its_flux_over_its_error():
+    rng = np.random.default_rng(0)
+    flat = np.full((128, 128), 25.0, np.float32)
+    blank = np.zeros((128, 128), np.uint16)
+    science = Image(np.zeros_like(flat), flat, blank, gaussian(3.5))
+    science.flux[64 - 12 : 65 + 12, 64 - 12 : 65 + 12] = 500 * science.psf
+    template = Image(rng.normal(0, 1e-3, flat.shape).astype(np.float32), flat, blank, gaussian(2.5))
+    d = Zogy()(science, template)
+    found = psf_flux(d.flux, d.variance, d.mask, d.psf, [64], [64])
+    assert d.significance[64, 64] == pytest.approx(found.flux[0] / found.error[0], rel=1e-3)
+
+
+def test_the_difference_is_white():
+    science, template = stars(3.4, 10.0, 1, count=0)[0], stars(2.4, 4.0, 2, count=0)[0]
+    d = Zogy()(science, template)
+    power = np.abs(np.fft.fft2(d.flux / np.sqrt(d.variance))) ** 2 / d.flux.size
+    rows = np.abs(np.fft.fftfreq(300))
+    radius = np.hypot(rows[:, None], rows)
+    for low, high in ((0.0, 0.1), (0.1, 0.25), (0.25, 0.4), (0.4, 0.7)):
+        assert power[(radius >= low) & (radius < high)].mean() == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_star_cut_by_the_edge_subtracts():
+    images = []
+    for fwhm, seed in ((3.4, 1), (2.4, 2)):
+        rng = np.random.default_rng(seed)
+        wide = np.zeros((140, 140), np.float32)
+        stamp = 20_000 * gaussian(fwhm)
+        wide[22 - 12 : 23 + 12, 70 - 12 : 71 + 12] += stamp
+        flux = wide[20:120, 20:120] + rng.normal(0, 10, (100, 100)).astype(np.float32)
+        variance = (100 + wide[20:120, 20:120]).astype(np.float32)
+        images.append(Image(flux, variance, np.zeros((100, 100), np.uint16), gaussian(fwhm)))
+    d = Zogy(model_error=0.0)(*images)
+    assert np.abs(d.significance[d.mask == 0][:]).max() < 12  # 2000 sigma star
+
+
+def test_a_saturated_star_leaves_no_peak_outside_its_mask():
+    science, y, x, flux = stars(3.0, 10.0, 1, brightest=1e6)
+    template, *_ = stars(2.6, 6.0, 2, brightest=1e6)
+    masks = []
+    for image in (science, template):
+        high = image.flux > 3000
+        masks.append(np.where(high, MaskBit.SATURATED, 0).astype(np.uint16))
+        image.flux[high] = 3000
+    assert np.count_nonzero(masks[0]) > 20
+    d = Zogy()(replace(science, mask=masks[0]), replace(template, mask=masks[1]))
+    assert np.abs(d.significance[d.mask == 0]).max() < 5.5
+
+
+def test_a_prepared_template_gives_the_same_difference():
+    science, template = stars(3.0, 10.0, 1)[0], stars(2.6, 6.0, 2)[0]
+    zogy = Zogy()
+    once, prepared = zogy(science, template), zogy(science, template, zogy.prepare(template))
+    for name in ("flux", "variance", "mask", "psf", "significance"):
+        np.testing.assert_array_equal(getattr(once, name), getattr(prepared, name))
+    with pytest.raises(ValueError, match="another template"):
+        zogy(science, science, zogy.prepare(template))
+    wide = replace(science, psf=gaussian(3.0, side=61))
+    with pytest.raises(ValueError, match="science_psf_side=61"):
+        zogy(wide, template, zogy.prepare(template))
+
+
+def test_the_core_runs_on_tensors():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    arrays = [np.fft.rfft2(rng.normal(size=(16, 16))) for _ in range(4)]
+    expected = proper_difference(*arrays, 1.0, 2.0)
+    tensors = proper_difference(*(torch.from_numpy(a) for a in arrays), 1.0, 2.0)
+    for a, b in zip(expected, tensors, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{"model_error": "guess"}, {"model_error": -1.0}, {"neighbour_fraction": 0.0}])
+def test_senseless_settings_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Zogy(**options)
+
+
+def test_the_score_has_unit_width_at_the_edge_too():
+    zogy = Zogy()
+    edges = []
+    for seed in range(40):
+        d = zogy(stars(3.4, 10.0, seed, n=96, count=0)[0], stars(2.6, 6.0, seed + 900, n=96, count=0)[0])
+        edges.append(np.r_[d.significance[:3].ravel(), d.significance[:, -3:].ravel()])
+    assert np.std(edges) == pytest.approx(1.0, abs=0.04)
