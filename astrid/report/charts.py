@@ -55,7 +55,7 @@ def draw_completeness(curves: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     nice = [v for v in (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 100, 200) if low <= v <= high]
     chart = Chart(
         (low, high), (0.0, 1.05), "injected S/N (flux over its true error)", "fraction recovered",
-        "completeness against injected signal to noise", width=560, height=300, log_x=True,
+        "completeness against injected signal to noise", width=470, height=280, log_x=True,
         x_tick_values=nice or [min(every_snr)],
     )  # fmt: skip
     chart.horizontal(0.5)
@@ -66,7 +66,7 @@ def draw_completeness(curves: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         chart.line(_smooth(curve), f"line {colour}")
         snr50 = number_or_nan(curve.get("fit_snr50"))
         if low < snr50 < high:
-            chart.vertical(snr50, f"guide {colour}", f"50 % at S/N {snr50:.1f}" if i == 0 else "")
+            chart.vertical(snr50, f"guide {colour}")
         for snr, fraction, lower, upper in points:
             shift = snr * (1 + 0.012 * i)
             if math.isfinite(lower) and math.isfinite(upper):
@@ -147,10 +147,10 @@ def draw_light_curve(rows: Sequence[Row], bands: Mapping[str, int], *, title: st
 
 def draw_maps(candidates: pa.Table, injections: pa.Table) -> list[Figure]:
     """Draw candidates and injections on the pixel grid of the tiles that have most of them."""
-    found = [r for r in candidates.to_pylist() if r["x"] is not None and r["y"] is not None]
+    found = [r for r in candidates.to_pylist() if _has(r, "x", "y")]
     seen: dict[str, Row] = {}
     for r in injections.to_pylist():
-        if r["x"] is not None and r["y"] is not None and (r["injection_id"] not in seen or r["recovered_by"]):
+        if _has(r, "x", "y") and (r["injection_id"] not in seen or r["recovered_by"]):
             seen[str(r["injection_id"])] = r
     by_tile: dict[int, tuple[list[Row], list[Row]]] = {}
     for r in found:
@@ -161,11 +161,13 @@ def draw_maps(candidates: pa.Table, injections: pa.Table) -> list[Figure]:
     return [_draw_map(tile, *by_tile[tile]) for tile in sorted(busiest)]
 
 
+def _has(row: Row, *names: str) -> bool:
+    return all(math.isfinite(number_or_nan(row[name])) for name in names)
+
+
 def _draw_map(tile: int, candidates: list[Row], injections: list[Row]) -> Figure:
     positions = [(float(r["x"]), float(r["y"])) for r in (*candidates, *injections)]
-    finite = [p for p in positions if math.isfinite(p[0]) and math.isfinite(p[1])]
-    low = min((min(p) for p in finite), default=0.0)
-    high = max((max(p) for p in finite), default=1.0)
+    low, high = min(min(p) for p in positions), max(max(p) for p in positions)
     bounds = padded_range([min(low, 0.0), high], 0.03, 10.0)
     chart = Chart(bounds, bounds, "x (pixel)", "y (pixel)", f"map of tile {tile}", width=390, height=378)
     for r in injections[:MAX_MAP_POINTS]:
@@ -181,7 +183,7 @@ def _draw_map(tile: int, candidates: list[Row], injections: list[Row]) -> Figure
     parts = [count(len(candidates), "candidate")]
     if injections:
         parts.append(f"{n_found:,} of {count(len(injections), 'injection')} recovered")
-    sky = [(r["ra"], r["dec"]) for r in (*candidates, *injections) if r["ra"] is not None and r["dec"] is not None]
+    sky = [(r["ra"], r["dec"]) for r in (*candidates, *injections) if _has(r, "ra", "dec")]
     if sky:
         angle = np.deg2rad([p[0] for p in sky])
         ra = math.degrees(math.atan2(float(np.sin(angle).mean()), float(np.cos(angle).mean()))) % 360

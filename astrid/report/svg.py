@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from astrid.report.wording import number
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 12.0, 12.0, 40.0
+_RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 40.0
 N_COLOURS = 6
 
 
@@ -71,6 +71,17 @@ class Chart:
     plain_x: bool = False
     x_tick_values: Sequence[float] | None = None
     parts: list[str] = field(default_factory=list)
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make room for the widest label of the vertical axis."""
+        widest = max(len(text) for text in self._y_labels().values())
+        self.left = max(46.0, 27.0 + 7.2 * widest)
+
+    def _y_labels(self) -> dict[float, str]:
+        values = ticks(*self.y_range)
+        step = values[1] - values[0] if len(values) > 1 else 0.0
+        return {value: tick_label(value, step) for value in values}
 
     def x(self, value: float) -> float:
         """Return the horizontal place of a value."""
@@ -78,7 +89,7 @@ class Chart:
         if self.log_x:
             low, high, value = math.log10(low), math.log10(high), math.log10(max(value, 1e-12))
         share = (value - low) / (high - low)
-        return _LEFT + share * (self.width - _LEFT - _RIGHT)
+        return self.left + share * (self.width - self.left - _RIGHT)
 
     def y(self, value: float) -> float:
         """Return the vertical place of a value."""
@@ -114,7 +125,7 @@ class Chart:
 
     def horizontal(self, value: float, css: str = "guide") -> None:
         """Draw a line across the chart at one height."""
-        self.parts.append(f'<path class="{css}" d="M{_LEFT} {self.y(value):.1f}H{self.width - _RIGHT}"/>')
+        self.parts.append(f'<path class="{css}" d="M{self.left:.1f} {self.y(value):.1f}H{self.width - _RIGHT}"/>')
 
     def vertical(self, value: float, css: str = "guide", label: str = "") -> None:
         """Draw a line from bottom to top at one place, with a label at its top."""
@@ -129,17 +140,15 @@ class Chart:
 
     def render(self) -> Markup:
         """Return the chart as markup that needs no escaping."""
-        bottom, right = self.height - _BOTTOM, self.width - _RIGHT
+        bottom, left, right = self.height - _BOTTOM, f"{self.left:.1f}", self.width - _RIGHT
         out = [
             f'<svg class="chart" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
             f'aria-label="{escape(self.description)}">'
         ]
-        y_ticks = ticks(*self.y_range)
-        y_step = y_ticks[1] - y_ticks[0] if len(y_ticks) > 1 else 0.0
-        for value in y_ticks:
+        for value, text in self._y_labels().items():
             y = self.y(value)
-            out.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
-            out.append(f'<text text-anchor="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{tick_label(value, y_step)}</text>')
+            out.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
+            out.append(f'<text text-anchor="end" x="{self.left - 6:.1f}" y="{y + 4:.1f}">{text}</text>')
         x_ticks = list(self.x_tick_values) if self.x_tick_values is not None else ticks(*self.x_range)
         if self.integer_x:
             x_ticks = sorted({v for v in x_ticks if v == round(v)})
@@ -150,8 +159,8 @@ class Chart:
             text = text.replace(",", "") if self.plain_x else text
             out.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>')
             out.append(f'<text text-anchor="middle" x="{x:.1f}" y="{bottom + 17:.1f}">{text}</text>')
-        out.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>')
-        middle_x, middle_y = (_LEFT + right) / 2, (_TOP + bottom) / 2
+        out.append(f'<path class="axis" d="M{left} {_TOP}V{bottom}H{right}"/>')
+        middle_x, middle_y = (self.left + right) / 2, (_TOP + bottom) / 2
         out.append(
             f'<text class="label" text-anchor="middle" x="{middle_x:.1f}" y="{self.height - 5:g}">'
             f"{escape(self.x_label)}</text>"

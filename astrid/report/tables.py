@@ -76,7 +76,8 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
     """Tabulate every row of the metrics."""
     columns = (
         Column("Data", is_number=False), Column("Subtraction", is_number=False), Column("Detector", is_number=False),
-        Column("Truth", is_number=False), Column("Precision"), Column("Recall"), Column("Localization", "rms of position"),
+        Column("Truth", is_number=False), Column("Precision"), Column("Recall"),
+        Column("Localization", "rms of position"),
         Column("False alarms", "per image"), Column("Time", "CPU s / image"), Column("Recall", "S/N ≥ 8"),
         Column("50 %", "S/N"), Column("Truths", "of images"),
         Column("Threshold", is_number=False),

@@ -27,7 +27,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """
     rows = metric_rows(metrics)
     table = Table(padding=(0, 1, 0, 0), pad_edge=False, box=None, header_style="bold", title_justify="left")
-    for title, width in (("Subtraction", 11), ("Detector", 14), ("Truth", 12)):
+    for title, width in (("Subtraction", 11), ("Detector", 14), ("Truth", 10)):
         table.add_column(title, overflow="fold", min_width=width, max_width=width)
     for title, width in (
         ("Precision", 9),
