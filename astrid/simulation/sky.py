@@ -1,4 +1,4 @@
-"""A synthetic field: its sources, the conditions of each exposure, and the pixels.
+"""The pixels of a synthetic exposure: camera, conditions, expected light, noise and artefacts.
 
 Fluxes of sources are in nJy, positions in ICRS degrees; images are in electrons
 until `expose` divides by the gain.
@@ -15,18 +15,10 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.simulation.artefacts import Defects, bleed, cosmic_rays, satellite_trail
+from astrid.simulation.field import Stars
 from astrid.simulation.galaxies import Galaxies, add_galaxies
 from astrid.simulation.psf import MoffatPsf, add_points
 from astrid.simulation.transients import Transient
-
-
-@dataclass(frozen=True, eq=False)
-class Stars:
-    """Stars of a field: ra, dec (n,) in degrees and flux (n_bands, n) in nJy."""
-
-    ra: NDArray[np.float64]
-    dec: NDArray[np.float64]
-    flux: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -124,72 +116,6 @@ def field_wcs(
     return wcs
 
 
-def place_uniformly(rng: np.random.Generator, plane: WCS, count: int, *, margin: float) -> NDArray[np.float64]:
-    """Draw (count, 2) positions (ra, dec) over the image of ``plane``, ``margin`` pixels beyond its edges."""
-    ny, nx = plane.array_shape
-    y = rng.uniform(-0.5 - margin, ny - 0.5 + margin, count)
-    x = rng.uniform(-0.5 - margin, nx - 0.5 + margin, count)
-    ra, dec = plane.pixel_to_world_values(x, y)
-    return np.stack([np.asarray(ra, float), np.asarray(dec, float)], axis=1)
-
-
-def draw_magnitudes(
-    rng: np.random.Generator,
-    count: int,
-    *,
-    slope: float,
-    brightest: float,
-    faintest: float,
-) -> NDArray[np.float64]:
-    """Draw magnitudes whose cumulative number grows as 10^(slope m): a power law in flux."""
-    if slope <= 0 or brightest >= faintest:
-        raise ValueError(f"need slope > 0 and brightest < faintest, got {slope}, {brightest}, {faintest}")
-    low, high = 10 ** (slope * brightest), 10 ** (slope * faintest)
-    return np.asarray(np.log10(rng.uniform(low, high, count)) / slope)
-
-
-def make_stars(
-    rng: np.random.Generator,
-    plane: WCS,
-    count: int,
-    *,
-    slope: float,
-    brightest: float,
-    faintest: float,
-    n_bands: int,
-    margin: float,
-) -> Stars:
-    """Draw stars of power-law counts; colours (magnitudes per band) scatter by 0.3 about 0.6."""
-    places = place_uniformly(rng, plane, count, margin=margin)
-    magnitudes = draw_magnitudes(rng, count, slope=slope, brightest=brightest, faintest=faintest)
-    colour = rng.normal(0.6, 0.3, count)
-    return Stars(places[:, 0], places[:, 1], _fluxes(magnitudes, colour, n_bands))
-
-
-def make_galaxies(
-    rng: np.random.Generator,
-    plane: WCS,
-    count: int,
-    *,
-    brightest: float,
-    faintest: float,
-    n_bands: int,
-    margin: float,
-) -> Galaxies:
-    """Draw galaxies: counts of slope 0.4, half-light radii of 1 to 8 pixels, 40 % de Vaucouleurs."""
-    places = place_uniformly(rng, plane, count, margin=margin)
-    magnitudes = draw_magnitudes(rng, count, slope=0.4, brightest=brightest, faintest=faintest)
-    return Galaxies(
-        ra=places[:, 0],
-        dec=places[:, 1],
-        flux=_fluxes(magnitudes, rng.normal(0.7, 0.3, count), n_bands),
-        radius=np.clip(2.5 * 10 ** (-0.1 * (magnitudes - 21)) * rng.lognormal(0, 0.3, count), 1.0, 8.0),
-        axis_ratio=rng.uniform(0.3, 1.0, count),
-        angle=rng.uniform(0, 180, count),
-        is_bulge=rng.uniform(size=count) < 0.4,
-    )
-
-
 def expected_sources(
     camera: Camera,
     conditions: Conditions,
@@ -276,33 +202,28 @@ def expose(
     (ny, nx) float32 array
         Counts; a saturated pixel holds ``camera.saturation``.
     """
-    static_rng, transient_rng, dark_rng, read_rng, cosmic_rng, trail_rng = rng.spawn(6)
+    static_rng, transient_rng, dark_rng, read_rng, cosmic_rng, trail_rng, defect_rng = rng.spawn(7)
     trail = np.zeros(camera.shape)
     if trail_rng.uniform() < trail_probability:
         brightness = trail_rng.uniform(3, 30) * math.sqrt(conditions.sky * camera.gain + camera.read_noise**2)
         trail = satellite_trail(trail_rng, camera.shape, fwhm=conditions.psf.fwhm, brightness=brightness)
-    light = ((static, static_rng), (transient, transient_rng), (trail, trail_rng))
-    parts = [(expected * defects.sensitivity, source) for expected, source in light] + [(defects.dark, dark_rng)]
     electrons = np.zeros(camera.shape)
-    for expected, source in parts:
-        if noise and expected.any():
-            electrons += source.poisson(expected)
-        else:
-            electrons += expected
+    for expected, source in ((static, static_rng), (transient, transient_rng), (trail, trail_rng)):
+        electrons += source.poisson(expected) if noise else expected
+    blind = defects.sensitivity < 1  # what is left of a Poisson number is a Poisson number
+    if noise:
+        electrons[blind] = defect_rng.binomial(electrons[blind].astype(np.int64), defects.sensitivity[blind])
+        electrons += dark_rng.poisson(defects.dark)
+    else:
+        electrons = electrons * defects.sensitivity + defects.dark
     if noise:
         electrons += read_rng.normal(0.0, camera.read_noise, camera.shape)
     if cosmic_ray_count > 0:
         electrons += cosmic_rays(cosmic_rng, camera.shape, count=cosmic_ray_count)
-    return (bleed(electrons, camera.saturation * camera.gain) / camera.gain).astype(np.float32)
+    full_well = camera.saturation * camera.gain
+    electrons = bleed(electrons, full_well)
+    return np.where(electrons >= full_well, camera.saturation, electrons / camera.gain).astype(np.float32)
 
 
 def _true_wcs(camera: Camera, conditions: Conditions) -> WCS:
-    return field_wcs(
-        conditions.ra, conditions.dec, camera.shape, camera.pixel_scale, rotation=conditions.rotation
-    )
-
-
-def _fluxes(magnitudes: NDArray[np.float64], colour: NDArray[np.float64], n_bands: int) -> NDArray[np.float64]:
-    """(n_bands, n) fluxes in nJy; each band is ``colour`` magnitudes brighter than the one before."""
-    steps = np.arange(n_bands)[:, None]
-    return np.asarray(10 ** (0.4 * (31.4 - magnitudes[None, :] + colour[None, :] * steps)))
+    return field_wcs(conditions.ra, conditions.dec, camera.shape, camera.pixel_scale, rotation=conditions.rotation)

@@ -24,15 +24,16 @@ from numpy.typing import NDArray
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
 from astrid.schema import KNOWN_EVENTS, MaskBit
-from astrid.simulation import sky
+from astrid.simulation import field, sky
 from astrid.simulation.artefacts import make_defects
 from astrid.simulation.galaxies import Galaxies
 from astrid.simulation.psf import MoffatPsf
 from astrid.simulation.transients import Transient, make_transients
 from astrid.surveys.base import Listing
+from astrid.surveys.fits import find_image, read_pixels
 
-_RENDERING = 1  # raised when the same configuration gives other pixels
-_STARS, _GALAXIES, _TRANSIENTS, _DETECTOR, _CONDITIONS, _PIXELS = range(6)  # random streams
+_RENDERING = 2  # raised when the same configuration gives other pixels
+_STARS, _GALAXIES, _TRANSIENTS, _DETECTOR, _NIGHTS, _CONDITIONS, _ZERO_POINTS, _PIXELS = range(8)  # random streams
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Simulated:
 
     seed: int = 1
     n_epochs: int = 10
-    bands: Sequence[str] = ("g", "r")
+    bands: tuple[str, ...] = ("g", "r")
     ra: float = 150.0
     dec: float = 2.2
     height: int = 488
@@ -63,18 +64,18 @@ class Simulated:
     saturation: float = 50000.0
     stars_per_megapixel: float = 2400.0
     star_slope: float = 0.25
-    star_magnitudes: Sequence[float] = (14.0, 25.0)
+    star_magnitudes: tuple[float, float] = (14.0, 25.0)
     galaxies_per_megapixel: float = 220.0
-    galaxy_magnitudes: Sequence[float] = (18.5, 24.0)
+    galaxy_magnitudes: tuple[float, float] = (18.5, 24.0)
     transients_on: bool = True
     n_transients: int = 15
-    transient_magnitudes: Sequence[float] = (18.5, 22.0)
-    seeing_pixels: Sequence[float] = (2.0, 4.0)
+    transient_magnitudes: tuple[float, float] = (18.5, 22.0)
+    seeing_pixels: tuple[float, float] = (2.0, 4.0)
     moffat_beta: float = 3.5
     ellipticity: float = 0.06
-    sky_counts: Sequence[float] = (100.0, 500.0)
+    sky_counts: tuple[float, float] = (100.0, 500.0)
     sky_gradient: float = 0.02
-    transparency: Sequence[float] = (0.8, 1.0)
+    transparency: tuple[float, float] = (0.8, 1.0)
     dither_pixels: float = 10.0
     rotation_degrees: float = 0.02
     pointing_error_pixels: float = 0.2
@@ -86,8 +87,7 @@ class Simulated:
 
     def __post_init__(self) -> None:
         for name in _PAIRS:
-            low, high = _pair(name, getattr(self, name))
-            object.__setattr__(self, name, (low, high))
+            object.__setattr__(self, name, _pair(name, getattr(self, name)))
         object.__setattr__(self, "bands", tuple(self.bands))
         if not self.bands or len(set(self.bands)) < len(self.bands):
             raise ValueError(f"bands must be one or more different names, got {self.bands}")
@@ -170,9 +170,9 @@ class Simulated:
                     | {"band": band_name, "mjd": mjd, "flux": flux}
                 )
         table = pa.Table.from_pylist(rows, schema=KNOWN_EVENTS)
-        _write_whole(
-            self._path(folder, 0, 0).with_name("truth.parquet"), lambda temporary: pq.write_table(table, temporary)
-        )
+        path = self._path(folder, 0, 0).with_name("truth.parquet")
+        if not path.exists():
+            _write_whole(path, lambda temporary: pq.write_table(table, temporary))
         return table
 
     def true_psf(self, info: ExposureInfo, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -182,8 +182,8 @@ class Simulated:
     def conditions(self, epoch: int, band: int) -> sky.Conditions:
         """Return the circumstances of one exposure."""
         rng = self._rng(_CONDITIONS, epoch, band)
-        night = self._night(epoch)
-        fwhm = math.exp(rng.uniform(*np.log(self.seeing_pixels)))
+        start = round(self._night(epoch) + band * (self.exposure_seconds + 60) / 86400, 8)  # exact in a header
+        fwhm = math.exp(rng.uniform(math.log(self.seeing_pixels[0]), math.log(self.seeing_pixels[1])))
         ellipticity, angle = rng.uniform(0, self.ellipticity), rng.uniform(0, 180)
         level, slope = rng.uniform(*self.sky_counts), rng.uniform(-1, 1, 2) * self.sky_gradient
         transparency = rng.uniform(*self.transparency)
@@ -193,7 +193,7 @@ class Simulated:
         x, y = dither[1] + (self.width - 1) / 2, dither[0] + (self.height - 1) / 2
         ra, dec = self.plane().pixel_to_world_values(x, y)
         return sky.Conditions(
-            mjd=night + band * (self.exposure_seconds + 60) / 86400,
+            mjd=start + self.exposure_seconds / 2 / 86400,
             psf=MoffatPsf(float(fwhm), self.moffat_beta, float(ellipticity), float(angle)),
             sky=float(level),
             sky_slope=(float(slope[0]), float(slope[1])),
@@ -208,9 +208,9 @@ class Simulated:
         """Return the WCS of the field without dither, rotation and error."""
         return sky.field_wcs(self.ra, self.dec, (self.height, self.width), self.pixel_scale_arcsec)
 
-    def stars(self) -> sky.Stars:
+    def stars(self) -> field.Stars:
         """Return the stars, those a little outside the field included."""
-        return sky.make_stars(
+        return field.make_stars(
             self._rng(_STARS),
             self.plane(),
             self._number(self.stars_per_megapixel),
@@ -223,7 +223,7 @@ class Simulated:
 
     def galaxies(self) -> Galaxies:
         """Return the galaxies, those a little outside the field included."""
-        return sky.make_galaxies(
+        return field.make_galaxies(
             self._rng(_GALAXIES),
             self.plane(),
             self._number(self.galaxies_per_megapixel),
@@ -269,7 +269,7 @@ class Simulated:
         return np.random.default_rng([self.seed, *stream])
 
     def _night(self, epoch: int) -> float:
-        jitter = float(self._rng(_CONDITIONS, epoch).uniform(-0.05, 0.05))
+        jitter = float(self._rng(_NIGHTS, epoch).uniform(-0.05, 0.05))
         return self.start_mjd + self.cadence_days * (epoch + jitter)
 
     def _path(self, folder: Path, epoch: int, band: int) -> Path:
@@ -282,7 +282,7 @@ class Simulated:
         _write_whole(path, lambda temporary: hdu.writeto(temporary))
 
     def _header(self, conditions: sky.Conditions, epoch: int, band: int) -> fits.Header:
-        jitter = self._rng(_CONDITIONS, epoch, band, 1).normal(0, self.zero_point_error)
+        jitter = self._rng(_ZERO_POINTS, epoch, band).normal(0, self.zero_point_error)
         zero_point = self.zero_point + 2.5 * math.log10(conditions.transparency) + float(jitter)
         wcs = sky.field_wcs(
             conditions.ra,
@@ -293,11 +293,11 @@ class Simulated:
             offset=conditions.pointing_error,
         )
         header = wcs.to_header()
-        start = Time(conditions.mjd - self.exposure_seconds / 2 / 86400, format="mjd", scale="utc", precision=6)
+        mjd = round(conditions.mjd - self.exposure_seconds / 2 / 86400, 8)
         psf = conditions.psf
         for key, value, comment in (
-            ("DATE-OBS", start.isot, "start of the exposure, UTC"),
-            ("MJD-OBS", Time(start.isot, scale="utc").mjd, "[d] start of the exposure, UTC"),
+            ("DATE-OBS", Time(mjd, format="mjd", scale="utc", precision=6).isot, "start of the exposure, UTC"),
+            ("MJD-OBS", mjd, "[d] start of the exposure, UTC"),
             ("EXPTIME", self.exposure_seconds, "[s] exposure time"),
             ("FILTER", self.bands[band], "pass band"),
             ("GAIN", self.gain, "[electron/count]"),
@@ -356,68 +356,27 @@ def _pair(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 @cache
-def _sources(survey: Simulated) -> tuple[sky.Stars, Galaxies]:
+def _sources(survey: Simulated) -> tuple[field.Stars, Galaxies]:
     return survey.stars(), survey.galaxies()
 
 
 @cache
 def _transients(survey: Simulated) -> tuple[Transient, ...]:
-    """Draw the transients away from edges and saturated stars, and hosts among bright enough galaxies."""
+    """Draw the transients of a survey, once per process."""
     rng = np.random.default_rng([survey.seed, _TRANSIENTS])
     stars, galaxies = _sources(survey)
-    plane = survey.plane()
-    inward = survey.dither_pixels + 12
-    saturated = stars.flux.max(axis=0, initial=0.0) > 10 ** (0.4 * (31.4 - 16.0))
-    avoid = np.stack(plane.world_to_pixel_values(stars.ra[saturated], stars.dec[saturated]), axis=1)
-
-    def is_free(places: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.bool_]:
-        x, y = plane.world_to_pixel_values(places[:, 0], places[:, 1])
-        low = inward - 0.5
-        free = (x > low) & (x < survey.width - 1 - low) & (y > low) & (y < survey.height - 1 - low)
-        for other_x, other_y in taken:
-            free &= np.hypot(x - other_x, y - other_y) > 25
-        return np.asarray(free)
-
-    bright = np.flatnonzero(galaxies.flux[0] > 10 ** (0.4 * (31.4 - 22.5)))
-    offsets = rng.normal(0, 0.6, (bright.size, 2)) * galaxies.radius[bright, None]
-    x, y = plane.world_to_pixel_values(galaxies.ra[bright], galaxies.dec[bright])
-    hosts = np.stack(plane.pixel_to_world_values(x + offsets[:, 0], y + offsets[:, 1]), axis=1)
-    chosen_hosts, taken = _separate(hosts, is_free, plane, avoid, survey.n_transients)
-    drawn = sky.place_uniformly(rng, plane, 40 * survey.n_transients + 40, margin=0.0)
-    places, _ = _separate(drawn, is_free, plane, taken, survey.n_transients)
-    if len(places) < survey.n_transients:
-        raise ValueError(
-            f"no room for n_transients={survey.n_transients} in {survey.height} x {survey.width} pixels: "
-            f"{len(places)} places are 25 pixels from each other, from bright stars and from the edges"
-        )
+    places, hosts = field.place_transients(
+        rng, survey.plane(), survey.n_transients, stars=stars, galaxies=galaxies, margin=survey.dither_pixels + 12
+    )
     return make_transients(
         rng,
         survey.n_transients,
         mjds=[survey.conditions(epoch, 0).mjd for epoch in range(survey.n_epochs)],
         places=places,
-        hosts=chosen_hosts,
-        magnitudes=(survey.transient_magnitudes[0], survey.transient_magnitudes[1]),
+        hosts=hosts,
+        magnitudes=survey.transient_magnitudes,
         n_bands=len(survey.bands),
     )
-
-
-def _separate(
-    places: NDArray[np.float64],
-    is_free: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]],
-    plane: WCS,
-    taken: NDArray[np.float64],
-    count: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take up to ``count`` places that are free; return them and all (x, y) taken."""
-    chosen: list[NDArray[np.float64]] = []
-    for place in places:
-        if len(chosen) == count:
-            break
-        if is_free(place[None], taken)[0]:
-            chosen.append(place)
-            position = np.stack(plane.world_to_pixel_values(place[None, 0], place[None, 1]), axis=1)
-            taken = np.concatenate([taken, position])
-    return np.array(chosen).reshape(-1, 2), taken
 
 
 def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -432,17 +391,15 @@ def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _is_complete(path: Path, fingerprint: str) -> bool:
+    """Return whether a file is there in full and of this configuration."""
     try:
-        header = fits.getheader(path)
-    except (OSError, EOFError):
+        return path.exists() and find_image(path).header.get("SIMCONF") == fingerprint
+    except DataError:
         return False
-    blocks = math.ceil(4 * header.get("NAXIS1", 0) * header.get("NAXIS2", 0) / 2880)
-    length = len(header.tostring()) + 2880 * blocks
-    return header.get("SIMCONF") == fingerprint and path.stat().st_size == length
 
 
 def _read_info(path: Path, folder: Path) -> ExposureInfo:
-    header = fits.getheader(path)
+    header = find_image(path).header
     return ExposureInfo(
         exposure_id=path.relative_to(folder).as_posix(),
         path=str(path),
@@ -470,16 +427,15 @@ def _read_info(path: Path, folder: Path) -> ExposureInfo:
 
 
 def _read(info: ExposureInfo) -> Exposure:
-    try:
-        with fits.open(info.path, memmap=False) as file:
-            flux = np.array(file[info.hdu].data, np.float32)
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"{info.path}: cannot be read ({error}); delete it and list the survey again") from error
+    path = Path(info.path)
+    if not path.exists():
+        raise DataError(f"{path}: is gone; list the survey again to have it made")
+    flux = read_pixels(path, info.hdu)[0].astype(np.float32)
     if flux.shape != info.shape:
-        raise DataError(f"{info.path}: is {flux.shape} but {info.shape} was listed; delete it and list again")
+        raise DataError(f"{path}: is {flux.shape} but {info.shape} was listed; delete it and list the survey again")
     finite = np.isfinite(flux)
     if not finite.any():
-        raise DataError(f"{info.path}: holds no finite pixel; delete it and list the survey again")
+        raise DataError(f"{path}: holds no finite pixel; delete it and list the survey again")
     mask = np.where(finite, 0, MaskBit.NO_DATA).astype(np.uint16)
     if info.saturation is not None:
         mask[finite & (flux >= info.saturation)] |= np.uint16(MaskBit.SATURATED)
