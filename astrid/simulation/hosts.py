@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import sep
 from numpy.typing import NDArray
@@ -10,8 +12,10 @@ from astrid.image import Image
 from astrid.schema import MaskBit
 
 _THRESHOLD = 3.0  # times the noise of a pixel
-_MIN_SNR = 15.0  # fainter sources have no reliable size
-_SIZE_RATIO = 1.25  # half-light radius over that of the PSF, from which a source is extended
+_MOST_PIXELS = 200_000  # above the threshold, which rises in fields of nebulae: sep holds 300 000
+_INNER, _OUTER = 1.0, 2.5  # apertures, in half-light radii of the PSF: small, to keep neighbours out
+_EXCESS = 1.3  # flux ratio of the apertures over that of the PSF, from which a source is extended
+_EXCESS_SIGMA = 5.0  # and how sure that must be
 
 
 def find_galaxies(science: Image) -> NDArray[np.float64]:
@@ -30,7 +34,7 @@ def find_galaxies(science: Image) -> NDArray[np.float64]:
     noise = np.sqrt(np.ascontiguousarray(science.variance, dtype=np.float32))
     flux = np.ascontiguousarray(science.flux, dtype=np.float32)
     bad = np.ascontiguousarray(science.mask != 0)
-    found, segments = sep.extract(flux, _THRESHOLD, err=noise, mask=bad, minarea=6, segmentation_map=True)
+    found, segments = _extract(flux, noise, bad)
     if len(found) == 0:
         return np.empty((0, 5))
     touched = np.zeros(len(found) + 1, dtype=bool)
@@ -38,31 +42,46 @@ def find_galaxies(science: Image) -> NDArray[np.float64]:
     touched[np.unique(segments[near_saturated])] = True
 
     y, x = found["y"].astype(np.float64), found["x"].astype(np.float64)
-    a, b = found["a"].astype(np.float64), np.maximum(found["b"].astype(np.float64), 0.1)
+    a, b = np.maximum(found["a"].astype(np.float64), 0.1), np.maximum(found["b"].astype(np.float64), 0.1)
+    unit, expected = _psf_size(science)
+    inner, inner_error, _ = sep.sum_circle(flux, x, y, _INNER * unit, err=noise, mask=bad)
+    outer, outer_error, flags = sep.sum_circle(flux, x, y, _OUTER * unit, err=noise, mask=bad)
+    excess = outer - _EXCESS * expected * inner
+    excess_error = np.hypot(outer_error, _EXCESS * expected * inner_error)
     reach = np.clip(6.0 * a, 3.0, 60.0)
-    total, total_error, _ = sep.sum_circle(flux, x, y, 2.5 * a, err=noise, mask=bad)
-    radius, flags = sep.flux_radius(flux, x, y, reach, 0.5, mask=bad, subpix=5)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        snr = np.where(total_error > 0, total / total_error, 0.0)
-    keep = (
-        np.isfinite(radius)
-        & (radius > _SIZE_RATIO * _psf_radius(science))
-        & (radius < reach)
-        & (snr > _MIN_SNR)
-        & (flags & sep.APER_TRUNC == 0)
-        & ~touched[1:]
-    )
-    columns = [y, x, radius, np.clip(b / np.maximum(a, 0.1), 0.1, 1.0), found["theta"].astype(np.float64)]
+    radius, _ = sep.flux_radius(flux, x, y, reach, 0.5, mask=bad, subpix=5)
+    is_extended = (inner > 0) & (excess > _EXCESS_SIGMA * excess_error) & (radius > unit) & (radius < reach)
+    keep = is_extended & (flags & sep.APER_TRUNC == 0) & ~touched[1:]
+    columns = [y, x, radius, np.clip(b / a, 0.1, 1.0), found["theta"].astype(np.float64)]
     return np.asarray(np.stack(columns, axis=1)[keep], dtype=np.float64)
 
 
-def _psf_radius(science: Image) -> float:
-    """Half-light radius of the PSF, measured as the sources' is."""
+def _extract(
+    flux: NDArray[np.float32], noise: NDArray[np.float32], bad: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Find sources, with a threshold that leaves the extractor room."""
+    ratio = np.where(bad, 0.0, flux / noise).ravel()
+    threshold = _THRESHOLD
+    if ratio.size > _MOST_PIXELS:
+        threshold = max(threshold, float(-np.partition(-ratio, _MOST_PIXELS)[_MOST_PIXELS]))
+    options = {"err": noise, "mask": bad, "minarea": 6, "segmentation_map": True, "filter_kernel": None}
+    try:
+        found, segments = sep.extract(flux, threshold, **options)
+    except Exception as error:  # sep raises nothing narrower
+        if "deblending overflow" not in str(error):
+            raise
+        found, segments = sep.extract(flux, threshold, deblend_nthresh=1, **options)
+    return found, segments
+
+
+def _psf_size(science: Image) -> tuple[float, float]:
+    """Measure the half-light radius of the PSF and the flux ratio of the two apertures, as the sources' are."""
     psf = np.ascontiguousarray(science.psf, dtype=np.float32)
-    centre = (np.array(psf.shape) - 1) / 2
-    reach = float(min(centre))
-    radius, _ = sep.flux_radius(psf, centre[1:], centre[:1], np.array([reach]), 0.5, subpix=5)
-    return float(radius[0])
+    y, x = ((np.array([side]) - 1) / 2 for side in psf.shape)
+    radius, _ = sep.flux_radius(psf, x, y, np.array([min(psf.shape) / 2]), 0.5, subpix=5)
+    inner, _, _ = sep.sum_circle(psf, x, y, _INNER * radius)
+    outer, _, _ = sep.sum_circle(psf, x, y, _OUTER * radius)
+    return float(radius[0]), float(outer[0] / inner[0])
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -49,7 +49,8 @@ def test_an_ideal_matched_filter_finds_half_of_the_injections_whose_snr_is_its_t
         cpu_seconds=1.0,
         threshold=5.0,
     )
-    assert row["completeness_50_snr"] == pytest.approx(5.0, abs=0.35)
+    # the highest of the pixels around a source of S/N s has on average sqrt(s^2 + 2)
+    assert row["completeness_50_snr"] == pytest.approx(np.sqrt(25 - 2), abs=0.3)
     assert row["recall_snr8"] > 0.98
     assert row["recall"] > 0.85
     assert row["precision"] > 0.98

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from astrid.errors import CellSkipped
 from astrid.image import Difference, Image
 from astrid.schema import MaskBit
-from astrid.simulation.hosts import find_galaxies
 from astrid.simulation.injections import InjectionRecipe, Injections, inject, plan_injections
 from astrid.simulation.seeds import seed_of
 from astrid.simulation.stamps import perturb_psf, psf_flux_error, psf_fwhm, shift_psf, stamp_at
@@ -185,13 +184,6 @@ def scene(rng, galaxies, stars):
         flux += 6000 / (2 * np.pi * s * s) * np.exp(-0.5 * ((rows - y) ** 2 + (columns - x) ** 2) / s**2)
     science = replace(science, flux=flux.astype(np.float32))
     return science, difference
-
-
-def test_galaxies_are_found_and_stars_are_not():
-    galaxies, stars = [(40, 50), (100.4, 180.2), (200, 90)], [(60, 200), (150, 30), (220, 220.5)]
-    found = find_galaxies(scene(np.random.default_rng(6), galaxies, stars)[0])
-    assert len(found) == 3
-    np.testing.assert_allclose(sorted(found[:, 0]), sorted(y for y, _ in galaxies), atol=0.3)
 
 
 def test_injections_on_galaxies_lie_within_the_half_light_radius():
