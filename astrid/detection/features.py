@@ -130,10 +130,8 @@ def _window_features(
         "mask_bits": np.bitwise_or.reduce(np.where(near, bits, 0), axis=(1, 2)).astype(np.int32),
     }
     relative = error / np.maximum(np.abs(flux), 1e-30)
-    power = (p**2).sum((1, 2))
-    for name, axis in (("y_error", 1), ("x_error", 2)):
-        slope = (np.gradient(p, axis=axis) ** 2).sum((1, 2))
-        statistical = np.nan_to_num(relative * np.sqrt(power / slope), nan=width, posinf=width)
+    for name, length in zip(("y_error", "x_error"), _lengths(difference.psf), strict=True):
+        statistical = np.nan_to_num(relative * length, nan=width, posinf=width)
         columns[name] = np.hypot(np.minimum(statistical, width), astrometric_rms)
     columns["fwhm"], columns["elongation"] = _shape(sign * d, row, column, width)
     columns["sharpness"] = _sharpness(d, good, p, flux)
@@ -147,6 +145,14 @@ def _window_features(
     aperture = good & (r2 <= width**2)
     columns["flux_ratio_aperture"] = _ratio((d * aperture).sum((1, 2)), flux * (p * aperture).sum((1, 2)), -10.0, 10.0)
     return columns
+
+
+def _lengths(psf: NDArray[Any]) -> tuple[float, float]:
+    """``sqrt(sum(P**2) / sum(P_y**2))`` and the same along x, the derivatives taken in Fourier space."""
+    power = np.abs(np.fft.fft2(psf.astype(np.float64))) ** 2
+    fy, fx = (2 * np.pi * np.fft.fftfreq(n) for n in psf.shape)
+    slopes = (power * fy[:, None] ** 2).sum(), (power * fx**2).sum()
+    return float(np.sqrt(power.sum() / slopes[0])), float(np.sqrt(power.sum() / slopes[1]))
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any], lowest: float, highest: float) -> NDArray[np.float64]:

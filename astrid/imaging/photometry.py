@@ -107,9 +107,7 @@ def shifted_psfs(psf: NDArray[Any], y: Floats, x: Floats) -> Floats:
     return np.fft.irfft2(hat, psf.shape)
 
 
-def cut_windows(
-    image: NDArray[Any], y: Floats, x: Floats, shape: tuple[int, ...], *, fill: Any = 0
-) -> NDArray[Any]:
+def cut_windows(image: NDArray[Any], y: Floats, x: Floats, shape: tuple[int, ...], *, fill: Any = 0) -> NDArray[Any]:
     """Windows of an odd shape around the pixels nearest to positions, (n, *shape), ``fill`` outside the image."""
     ny, nx = image.shape
     rows = np.rint(y).astype(np.intp)[:, None] + np.arange(shape[0]) - shape[0] // 2

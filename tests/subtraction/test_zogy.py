@@ -139,7 +139,7 @@ def test_a_star_cut_by_the_edge_subtracts():
 
 
 def test_a_saturated_star_leaves_no_peak_outside_its_mask():
-    science, y, x, flux = stars(3.0, 10.0, 1, brightest=1e6)
+    science, *_ = stars(3.0, 10.0, 1, brightest=1e6)
     template, *_ = stars(2.6, 6.0, 2, brightest=1e6)
     masks = []
     for image in (science, template):

@@ -1,0 +1,131 @@
+import pickle
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from astrid.detection.base import Detector
+from astrid.detection.matched_filter import MatchedFilter, find_peaks
+from astrid.image import Difference
+from astrid.schema import MaskBit
+
+
+def gaussian(fwhm=3.0, side=21):
+    r = np.arange(side) - side // 2
+    psf = np.exp(-(r[:, None] ** 2 + r**2) * 4 * np.log(2) / fwhm**2)
+    return (psf / psf.sum()).astype(np.float32)
+
+
+def make_difference(score, mask=None):
+    score = score.astype(np.float32)
+    mask = np.zeros(score.shape, np.uint16) if mask is None else mask
+    return Difference(score, np.ones_like(score), mask, gaussian(), score)
+
+
+def blob(y, x, height, n=64, sigma=1.8):
+    rows, columns = np.mgrid[:n, :n]
+    return height * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
+
+
+@given(shift_y=st.integers(-20, 20), shift_x=st.integers(-20, 20))
+def test_peaks_move_with_the_image(shift_y, shift_x):
+    image = np.zeros((64, 64), np.float32)
+    image[30, 33] = 9.0
+    moved = np.roll(image, (shift_y, shift_x), axis=(0, 1))
+    assert find_peaks(moved, mask=moved < 0).tolist() == [[30 + shift_y, 33 + shift_x]]
+
+
+@given(seed=st.integers(0, 10_000), radius=st.integers(1, 5), threshold=st.floats(0.5, 3.0))
+def test_peaks_are_the_maxima_of_their_squares(seed, radius, threshold):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(40, 50)).astype(np.float32)
+    mask = rng.random(image.shape) < 0.1
+    image[rng.random(image.shape) < 0.02] = np.nan
+    found = find_peaks(image, mask, threshold=threshold, radius=radius)
+    usable = np.where(mask | ~np.isfinite(image), -np.inf, image)
+    expected = (usable == ndimage.maximum_filter(usable, size=2 * radius + 1)) & (usable >= threshold)
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, np.argwhere(expected).tolist()))
+    assert (np.diff(image[tuple(found.T)]) <= 0).all()
+
+
+def test_of_equal_neighbours_one_is_a_peak():
+    image = np.zeros((20, 20), np.float32)
+    image[5, 5:8] = 7.0
+    assert len(find_peaks(image, image < 0)) == 1
+
+
+def test_peaks_of_a_mask_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"\(4, 4\).*\(5, 5\)"):
+        find_peaks(np.zeros((4, 4), np.float32), np.zeros((5, 5), bool))
+
+
+def test_a_matched_filter_is_a_detector_that_survives_pickling():
+    detector = MatchedFilter(threshold=6.0)
+    assert isinstance(detector, Detector)
+    assert pickle.loads(pickle.dumps(detector)) == detector
+    assert (detector.name, detector.threshold) == ("matched_filter", 6.0)
+
+
+@given(y=st.floats(10, 53), x=st.floats(10, 53), height=st.floats(6, 1e4), sign=st.sampled_from([-1, 1]))
+def test_a_source_of_either_sign_is_found_where_it_is(y, x, height, sign):
+    found = MatchedFilter(threshold=5.0)(make_difference(sign * blob(y, x, height)))
+    assert len(found) == 1
+    assert abs(found.y[0] - y) < 0.06 and abs(found.x[0] - x) < 0.06
+    assert np.sign(found.significance[0]) == sign
+
+
+def test_negative_sources_are_left_out_on_request():
+    difference = make_difference(blob(20, 20, 9) - blob(40, 40, 12))
+    assert MatchedFilter(both_signs=False)(difference).significance.min() > 0
+    both = MatchedFilter()(difference)
+    assert both.significance.tolist() == pytest.approx([-12, 9], rel=1e-3)
+
+
+@pytest.mark.parametrize("bit", list(MaskBit))
+def test_nothing_is_found_on_masked_pixels_nor_on_their_flanks(bit):
+    score = blob(30, 30, 400)
+    mask = np.zeros(score.shape, np.uint16)
+    mask[27:34, 27:34] = bit
+    assert score[mask == 0].max() > 5
+    assert len(MatchedFilter()(make_difference(score, mask))) == 0
+
+
+def test_a_source_beside_a_bad_pixel_is_found():
+    score = blob(30, 30, 12)
+    mask = np.zeros(score.shape, np.uint16)
+    mask[30, 31] = MaskBit.BAD
+    assert len(MatchedFilter()(make_difference(score, mask))) == 1
+
+
+def test_detections_are_at_least_a_fwhm_apart():
+    score = np.random.default_rng(1).normal(size=(256, 256))
+    found = MatchedFilter(threshold=2.0, both_signs=False)(make_difference(score))
+    y, x = np.rint(found.y), np.rint(found.x)
+    apart = np.maximum(np.abs(y[:, None] - y), np.abs(x[:, None] - x)) + 99 * np.eye(len(y))
+    assert len(found) > 50
+    assert apart.min() >= 3
+
+
+def test_an_empty_difference_gives_no_detections():
+    assert len(MatchedFilter()(make_difference(np.zeros((32, 32))))) == 0
+
+
+def test_a_large_image_takes_a_tenth_of_a_second():
+    rng = np.random.default_rng(2)
+    score = ndimage.gaussian_filter(rng.normal(size=(2048, 2048)).astype(np.float32), 1.3)
+    difference = make_difference(score / score.std())
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        MatchedFilter()(difference)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.3  # three times the goal, for slow machines
+
+
+@pytest.mark.parametrize("options", [{"threshold": 0.0}, {"radius": 0}])
+def test_senseless_settings_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        MatchedFilter(**options)
