@@ -1,4 +1,4 @@
-"""The catalogue of a project's cubes, in the format of intake 2, and opening a cube by path or name."""
+"""The catalogue of a project's cubes, in the format of intake 2."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 import yaml
 
 from astrid.errors import DataError
-from astrid.stores.cube import CubeStore, Engine, engine_of
+from astrid.stores.cube import CubeStore, Engine
 from astrid.stores.lock import locked
 from astrid.stores.tables import replacing
 
@@ -39,7 +38,7 @@ def add_cube(
         content = _load(path) if path.exists() else _empty()
         token = f"cube-{name}"
         content["entries"][token] = {
-            "reader": "astrid.stores.readers:CubeReader",
+            "reader": "astrid.stores.intake_reader:CubeReader",
             "kwargs": {"path": where, "engine": engine, "group": group},
             "metadata": {"description": description},
             "output_instance": "xarray:Dataset",
@@ -57,54 +56,11 @@ def cubes_of(catalog_path: str | Path) -> dict[str, tuple[CubeStore, str]]:
     cubes = {}
     for name, token in content["aliases"].items():
         entry = content["entries"].get(token, {})
-        if entry.get("reader") == "astrid.stores.readers:CubeReader":
+        if entry.get("reader") == "astrid.stores.intake_reader:CubeReader":
             options = entry["kwargs"]
             where = options["path"].replace("{CATALOG_DIR}", str(path.absolute().parent))
             cubes[name] = (CubeStore(where, options["engine"]), options["group"])
     return cubes
-
-
-def open_cube(path_or_name: str | Path, group: str = "cube", snapshot: str | None = None) -> xr.Dataset:
-    """Open a cube as a lazy Dataset; nothing is computed and no pixel is read.
-
-    Parameters
-    ----------
-    path_or_name : str or Path
-        Folder of a cube, a folder or ``catalog.yaml`` that holds just one, or the name of a
-        cube in the ``catalog.yaml`` of the current folder.
-    group : str
-        Such as "cube", "template/coadd" or "difference/zogy".
-    snapshot : str, optional
-        State to read; the newest by default.
-
-    Raises
-    ------
-    DataError
-        If there is no such cube, group or snapshot.
-    SchemaError
-        If it has another schema version.
-    """
-    return find_cube(path_or_name).dataset(group, snapshot)
-
-
-def find_cube(path_or_name: str | Path) -> CubeStore:
-    """Return the store that a path or name means; see `open_cube`."""
-    path = Path(str(path_or_name).removeprefix("file://")).expanduser()
-    engine = engine_of(path)
-    if engine is not None:
-        return CubeStore(str(path), engine)
-    catalogue = path / CATALOGUE if path.is_dir() else path
-    if catalogue.is_file():
-        stores = {store for store, _ in cubes_of(catalogue).values()}
-        if len(stores) != 1:
-            names = ", ".join(cubes_of(catalogue)) or "none"
-            raise DataError(f"{catalogue} holds {len(stores)} cubes ({names}); give the path of one")
-        return stores.pop()
-    named = cubes_of(CATALOGUE) if Path(CATALOGUE).is_file() else {}
-    if str(path_or_name) in named:
-        return named[str(path_or_name)][0]
-    known = f"; {CATALOGUE} has {', '.join(named)}" if named else ""
-    raise DataError(f"{path_or_name}: no cube there{known}; check the path or run `astrid preprocess` to make it")
 
 
 def _empty() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 from astrid.errors import CellSkipped, DataError, SchemaError
 from astrid.schema import CELL_DIMS
@@ -32,13 +33,18 @@ class Cells:
         self.pixels = [name for name in names if len(dims[name]) > len(self.cell_dims)]
         self.numbers = [name for name in names if len(dims[name]) == len(self.cell_dims)]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the cell axes."""
+        return tuple(self.arrays[self.pixels[0]].shape[: len(self.cell_dims)])
+
     def check_index(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """Return the position of a cell as plain ints; SchemaError if it is outside the axes."""
-        sizes = self.arrays[self.pixels[0]].shape[: len(self.cell_dims)]
+        sizes = self.shape
         index = tuple(map(int, index))
         if len(index) != len(sizes) or not all(0 <= i < size for i, size in zip(index, sizes, strict=False)):
             raise SchemaError(
-                f"{self.where}: no cell {index}, the axes {self.cell_dims} have lengths {tuple(sizes)}; "
+                f"{self.where}: no cell {index}, the axes {self.cell_dims} have lengths {sizes}; "
                 "create the group with a longer epoch axis and take a new ticket"
             )
         return index
@@ -88,9 +94,20 @@ class Cells:
 
     def has(self, name: str, index: tuple[int, ...]) -> bool:
         """Return whether a per-pixel variable of a cell was written: whether its chunk exists."""
+        return bool(sync(self._chunk(name, index).exists()))
+
+    def copy(self, source: Cells, index: tuple[int, ...], names: Sequence[str]) -> None:
+        """Copy the stored bytes of one cell from another state of the same group."""
+        for name in names:
+            stored = sync(source._chunk(name, index).get())
+            if stored is None:
+                raise DataError(f"{self.where}: {name} of cell {index} vanished before its commit; make the cell anew")
+            sync(self._chunk(name, index).set(stored))
+
+    def _chunk(self, name: str, index: tuple[int, ...]) -> StorePath:
         array = self.arrays[name]
-        chunk = index + (0,) * (array.ndim - len(index))
-        return bool(sync((array.store_path / array.metadata.encode_chunk_key(chunk)).exists()))
+        position = index + (0,) * (array.ndim - len(index))
+        return array.store_path / array.metadata.encode_chunk_key(position)
 
     def read(self, index: tuple[int, ...], names: Sequence[str] | None) -> dict[str, Any]:
         """Return variables of one cell, all that were stored if no names are given."""

@@ -9,12 +9,16 @@ pixels of its cells through its ticket. Readers see whole, committed states only
 
 Tickets across commits
 ----------------------
-A ticket is a fork of a clean Icechunk session, about 0.4 kB. What it hands back is a list
+A ticket is a fork of a clean Icechunk session, about 0.6 kB. What it hands back is a list
 of chunks that are already on disk, not a state of the repository: every commit merges
 what came back into a *new* session of the newest snapshot, under the lock. So a ticket
-taken before a commit may come back after it, or after the epoch axis has grown, and
-commits need not wait for tasks in flight. (Committing the *old* session with
-`rebase` would not do: Icechunk refuses to rebase chunks over a resized array.)
+taken before a commit may come back after it, and commits need not wait for tasks in flight.
+
+The exception is a ticket from before the epoch axis grew. Icechunk 1.1 cannot rebase
+chunks over a resized array; merged into a newer session, they silently drop chunks that
+lie beyond the old axis, or are refused when fresh ones are merged too. The chunks of such
+a ticket are therefore copied, as the bytes they are, into the new session.
+
 If two tickets wrote the same cell, the one merged last stays, which is harmless as
 a task does the same when run twice. A ticket that never comes back leaves chunk files
 that nothing refers to; `CubeStore.collect_garbage` removes them.
@@ -204,13 +208,24 @@ class CubeStore:
         return opened
 
 
+@dataclass(frozen=True)
+class Written:
+    """One cell that a ticket wrote, and how long the cell axes were."""
+
+    group: str
+    index: tuple[int, ...]
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
 @dataclass
 class Ticket:
     """Leave to write cells, given by the driver to one task and handed back by it."""
 
     store: CubeStore
     number: int
-    _fork: bytes | None
+    _fork: bytes | None = field(repr=False)
+    written: list[Written] = field(default_factory=list, repr=False)
     _session: icechunk.ForkSession | None = field(default=None, repr=False)
     _groups: dict[str, Cells] = field(default_factory=dict, repr=False)
 
@@ -234,7 +249,9 @@ class Ticket:
         """
         if group not in self._groups:
             self._groups[group] = Cells(zarr.open_group(self._zarr_store(), path=group, mode="r+"), self.store.path)
-        self._groups[group].write(index, arrays)
+        cells = self._groups[group]
+        cells.write(index, arrays)
+        self.written.append(Written(group, tuple(map(int, index)), tuple(arrays), cells.shape))
 
     def _zarr_store(self) -> Any:
         if self.store.engine == "zarr":
@@ -252,7 +269,7 @@ class Ticket:
 
     def __getstate__(self) -> dict[str, Any]:
         fork = self._fork if self._session is None else pickle.dumps(self._session)
-        return {"store": self.store, "number": self.number, "_fork": fork, "_session": None, "_groups": {}}
+        return self.__dict__ | {"_fork": fork, "_session": None, "_groups": {}}
 
 
 class Writer:
@@ -266,7 +283,7 @@ class Writer:
         self.store = store
         self._numbers_of_tickets = count()
         self._outstanding: set[int] = set()
-        self._returned: list[icechunk.ForkSession] = []
+        self._returned: list[Ticket] = []
         self._numbers: dict[str, dict[tuple[int, ...], dict[str, float | int | str]]] = {}
         self._base: str | None = None
         self._fork: bytes | None = None
@@ -291,8 +308,8 @@ class Writer:
         if ticket.store != self.store:
             raise ValueError(f"the ticket is of {ticket.store.path}, the writer of {self.store.path}")
         self._outstanding.discard(ticket.number)
-        if self.store.engine == "icechunk" and ticket.session().has_uncommitted_changes:
-            self._returned.append(ticket.session())
+        if self.store.engine == "icechunk" and ticket.written:
+            self._returned.append(ticket)
 
     def forget(self, ticket: Ticket) -> None:
         """Drop a ticket whose task failed; nothing it wrote becomes visible (Icechunk)."""
@@ -327,12 +344,27 @@ class Writer:
                 self._write_numbers(LocalStore(store.path))
             else:
                 session = repository(store.path).writable_session(BRANCH)
-                session.merge(*self._returned)
+                self._take_over(session)
                 self._write_numbers(session.store)
                 if session.has_uncommitted_changes:
                     commit(session, message, store.path)
         self._returned, self._numbers = [], {}
         return store.snapshot()
+
+    def _take_over(self, session: icechunk.Session) -> None:
+        """Merge the tickets that came back; copy those from before the group grew."""
+        names = {written.group for ticket in self._returned for written in ticket.written}
+        groups = {
+            name: Cells(zarr.open_group(session.store, path=name, mode="r+"), self.store.path) for name in sorted(names)
+        }
+        for ticket in self._returned:
+            if all(cell.shape == groups[cell.group].shape for cell in ticket.written):
+                session.merge(ticket.session())
+        for ticket in self._returned:
+            if any(cell.shape != groups[cell.group].shape for cell in ticket.written):
+                for cell in ticket.written:
+                    source = zarr.open_group(ticket.session().store, path=cell.group, mode="r")
+                    groups[cell.group].copy(Cells(source, self.store.path), cell.index, cell.names)
 
     def _write_numbers(self, zarr_store: Any) -> None:
         for name, cells in self._numbers.items():

@@ -107,7 +107,7 @@ class Journal:
                 if strays:
                     raise ValueError(f"table {name} has rows of {sorted(strays)[:3]}, which are not in the batch")
             if parts:
-                joined[name] = pa.concat_tables(parts)
+                joined[name] = pa.concat_tables(parts, promote_options="permissive")
         self._write(ledger, joined)
 
     def done(self, step: str) -> set[str]:
@@ -197,7 +197,7 @@ class Journal:
                 part = _read(path / f"{name}.parquet")
                 counts = [latest[key] == number for key in _keys_of(part)]
                 parts.append(part.filter(pa.array(counts, pa.bool_())))
-        return pa.concat_tables(parts) if parts else None
+        return pa.concat_tables(parts, promote_options="permissive") if parts else None
 
 
 def _keys_of(table: pa.Table) -> list[tuple[str, str]]:

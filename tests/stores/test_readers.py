@@ -1,0 +1,45 @@
+import pytest
+
+from astrid.errors import DataError
+from astrid.schema import CUBE, TEMPLATE
+from astrid.stores.catalogue import add_cube
+from astrid.stores.readers import find_cube, open_cube
+
+
+def test_a_cube_opens_by_path_folder_and_name(cube, layout, tmp_path, monkeypatch):
+    cube.create("template/coadd", TEMPLATE, layout())
+    add_cube(tmp_path / "catalog.yaml", "field", cube.path, cube.engine, "")
+    monkeypatch.chdir(tmp_path)
+    for name in (cube.path, f"file://{cube.path}", tmp_path, tmp_path / "catalog.yaml", "field"):
+        assert find_cube(name).path == cube.path
+        assert open_cube(name).identical(cube.dataset())
+    assert "epoch" not in open_cube("field", "template/coadd").dims
+
+
+def test_an_older_snapshot_opens_by_name(icechunk_store, layout):
+    icechunk_store.create("cube", CUBE, layout())
+    old = icechunk_store.snapshot()
+    icechunk_store.create("cube", CUBE, layout(n_epochs=7))
+    assert open_cube(icechunk_store.path).sizes["epoch"] == 7
+    assert open_cube(icechunk_store.path, snapshot=old).sizes["epoch"] == 3
+    with pytest.raises(DataError, match="cannot open snapshot NOSUCH"):
+        open_cube(icechunk_store.path, snapshot="NOSUCH")
+
+
+def test_a_name_that_means_no_cube_is_an_error_with_the_remedy(cube, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no cube there; check the path or run"):
+        open_cube("nothing")
+    add_cube(tmp_path / "catalog.yaml", "field", cube.path, cube.engine, "")
+    with pytest.raises(DataError, match=r"catalog\.yaml has field"):
+        open_cube("nothing")
+    add_cube(tmp_path / "catalog.yaml", "other", tmp_path / "other", "zarr", "")
+    with pytest.raises(DataError, match=r"2 cubes \(field, other\)"):
+        open_cube(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "version: 1", "- 3"])
+def test_a_damaged_catalogue_is_named(tmp_path, text):
+    (tmp_path / "catalog.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"catalog\.yaml: not a "):
+        open_cube(tmp_path)
