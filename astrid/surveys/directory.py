@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from astrid.image import Exposure, ExposureInfo, FloatArray, MaskArray
 from astrid.schema import MaskBit
 from astrid.surveys import fits
 from astrid.surveys.base import Listing, Problem
+from astrid.surveys.companions import COMPANIONS, find_companions, read_companion, read_psf, split_hdu
 from astrid.surveys.headers import (
     UNITS,
     Headers,
@@ -35,9 +35,6 @@ from astrid.surveys.headers import (
 from astrid.surveys.times import TIME_KEYWORDS, find_time
 
 logger = logging.getLogger(__name__)
-
-COMPANIONS = ("variance", "sigma", "mask", "psf", "template")
-_HDU = re.compile(r"\[(\w+)\]$")
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,12 @@ class Directory:
     def list_exposures(self, folder: Path) -> Listing:
         """List the exposures by time, then path; files that cannot be used are problems."""
         root, paths = self._files()
-        companions = {path: self._companions(path) for path in paths}
+        companions = {path: find_companions(self.companions, path) for path in paths}
         taken = {
-            os.path.normpath(_split_hdu(companion)[0])
+            os.path.normpath(split_hdu(companion)[0])
             for path, found in companions.items()
             for companion in found.values()
-            if os.path.normpath(_split_hdu(companion)[0]) != os.path.normpath(path)
+            if os.path.normpath(split_hdu(companion)[0]) != os.path.normpath(path)
         }
         exposures: list[ExposureInfo] = []
         problems: list[Problem] = []
@@ -173,17 +170,18 @@ class Directory:
             mask[finite & (flux >= np.float32(info.saturation))] |= np.uint16(MaskBit.SATURATED)
         variance = self._read_variance(info, mask, factor)
         if "mask" in info.companions:
-            bad = _read_companion(info, "mask")
-            bits = np.where(np.isfinite(bad), bad, 1).astype(np.int64)
-            mask[(bits & self.mask_bits if self.mask_bits is not None else bits) != 0] |= np.uint16(MaskBit.BAD)
-        psf = read_psf(*_split_hdu(info.companions["psf"])) if "psf" in info.companions else None
+            bad = read_companion(info, "mask")
+            if self.mask_bits is not None:
+                bad = np.where(np.isfinite(bad), bad, self.mask_bits).astype(np.int64) & self.mask_bits
+            mask[bad != 0] |= np.uint16(MaskBit.BAD)
+        psf = read_psf(*split_hdu(info.companions["psf"])) if "psf" in info.companions else None
         return Exposure(info, flux, mask, variance, psf)
 
     def read_template(self, info: ExposureInfo) -> Exposure | None:
         """Read the template companion; what its header lacks is taken from the exposure."""
         if "template" not in info.companions:
             return None
-        name, hdu = _split_hdu(info.companions["template"])
+        name, hdu = split_hdu(info.companions["template"])
         own = self._describe(Path(name), Path(name).name, {}, hdu=hdu, fallback=info)
         return self.read_exposure(own)
 
@@ -223,23 +221,6 @@ class Directory:
 
     def _filters(self) -> str:
         return f"include {list(_listed(self.include)) or 'all'}, exclude {list(_listed(self.exclude)) or 'none'}"
-
-    def _companions(self, path: Path) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for kind, pattern in self.companions.items():
-            if not pattern:
-                continue
-            chosen = _HDU.search(pattern)
-            pattern = pattern[: chosen.start()] if chosen else pattern
-            name, folder = path.name, str(path.parent)
-            escaped = {"stem": fits.stem_of(name), "name": name, "folder": folder}
-            filled = pattern.format(**{key: glob.escape(value) for key, value in escaped.items()})
-            if not os.path.isabs(os.path.expanduser(filled)):
-                filled = os.path.join(glob.escape(folder), filled)
-            matches = sorted(glob.glob(os.path.expanduser(filled)))
-            if matches and (chosen or os.path.normpath(matches[0]) != os.path.normpath(path)):
-                found[kind] = os.path.normpath(matches[0]) + (chosen.group() if chosen else "")
-        return found
 
     def _describe(
         self,
@@ -365,9 +346,9 @@ class Directory:
     def _read_variance(self, info: ExposureInfo, mask: MaskArray, factor: float) -> FloatArray | None:
         """Read variance or sigma in ``info.unit`` squared; pixels where it says nothing become BAD."""
         if "variance" in info.companions:
-            variance = _read_companion(info, "variance") * factor**2
+            variance = read_companion(info, "variance") * factor**2
         elif "sigma" in info.companions:
-            variance = (_read_companion(info, "sigma") * factor) ** 2
+            variance = (read_companion(info, "sigma") * factor) ** 2
         else:
             return None
         with np.errstate(over="ignore"):
@@ -404,30 +385,8 @@ def read_image(path: str | Path, **settings: Any) -> Exposure:
     file = Path(os.path.abspath(os.path.expanduser(path)))
     if not file.is_file():
         raise DataError(f"{file} is not a file")
-    info = survey._describe(file, file.name, survey._companions(file), needs_time=False)
+    info = survey._describe(file, file.name, find_companions(survey.companions, file), needs_time=False)
     return survey.read_exposure(info)
-
-
-def read_psf(name: str, hdu: int | str | None = None) -> FloatArray:
-    """Read a point-spread function; odd-sided (a row or column of zeros is added) and summing to one.
-
-    Raises
-    ------
-    DataError
-        If it is no image of finite values with a positive sum.
-    """
-    pixels, _ = fits.read_pixels(Path(name), hdu)
-    psf = np.asarray(pixels, np.float64)
-    if not np.isfinite(psf).all() or psf.sum() <= 0:
-        raise DataError(f"{name}: a PSF must be finite with a positive sum, this one sums to {psf.sum():.6g}")
-    for axis in range(2):
-        n = psf.shape[axis]
-        if n % 2 == 0:
-            profile = np.clip(psf.sum(axis=1 - axis), 0, None)
-            centroid = float((profile * np.arange(n)).sum() / profile.sum())
-            side = (0, 1) if centroid > (n - 1) / 2 else (1, 0)
-            psf = np.pad(psf, [side if a == axis else (0, 0) for a in range(2)])
-    return np.asarray(psf / psf.sum(), np.float32)
 
 
 def saturation_level(stored: NDArray[Any]) -> float | None:
@@ -453,23 +412,6 @@ def saturation_level(stored: NDArray[Any]) -> float | None:
     if below.size and at_top >= 5 and at_top > 5 * float(below[-100:].mean()):
         return float(top)
     return None
-
-
-def _read_companion(info: ExposureInfo, kind: str) -> NDArray[Any]:
-    name, hdu = _split_hdu(info.companions[kind])
-    pixels, _ = fits.read_pixels(Path(name), hdu)
-    if pixels.shape != info.shape:
-        raise DataError(f"{name}: the {kind} is {pixels.shape} but its exposure {info.exposure_id} is {info.shape}")
-    return np.asarray(pixels, np.float64)
-
-
-def _split_hdu(name: str) -> tuple[str, int | str | None]:
-    """Split "file.fits[SCI]" into file and HDU."""
-    chosen = _HDU.search(name)
-    if chosen is None or os.path.exists(name):
-        return name, None
-    hdu = chosen.group(1)
-    return name[: chosen.start()], int(hdu) if hdu.isdigit() else hdu
 
 
 def _listed(patterns: Sequence[str] | str) -> Sequence[str]:

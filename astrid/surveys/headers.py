@@ -187,20 +187,18 @@ def celestial_header(header: fits.Header, shape: tuple[int, int]) -> str | None:
     """
     if not str(header.get("CTYPE1", "")).strip():
         return None
-    kept = fits.Header()
-    for card in header.cards:
-        if not _WCS_CARD.match(card.keyword):
+    cards = [fits.Card("NAXIS", 2), fits.Card("NAXIS1", shape[1]), fits.Card("NAXIS2", shape[0])]
+    images = [card.image for card in cards]
+    for keyword in dict.fromkeys(header.keys()):
+        if not _WCS_CARD.match(keyword):
             continue
-        name, value = _RENAMED.get(card.keyword, card.keyword), card.value
-        if card.keyword in _RENAMED and name in header:
+        name, image = _RENAMED.get(keyword, keyword), str(header.cards[keyword].image)
+        if name != keyword and name in header:
             continue
-        if name.startswith("CUNIT") and str(value).strip().lower() in ("degree", "degrees"):
-            value = "deg"
-        kept[name] = value.strip() if isinstance(value, str) else value
-    kept.insert(0, ("NAXIS2", shape[0]))
-    kept.insert(0, ("NAXIS1", shape[1]))
-    kept.insert(0, ("NAXIS", 2))
-    text = str(kept.tostring(sep="", endcard=False, padding=False))
+        if name.startswith("CUNIT") and str(header[keyword]).strip().lower() in ("degree", "degrees"):
+            image = fits.Card(name, "deg").image
+        images.append(name.ljust(8) + image[8:80].ljust(72))
+    text = "".join(images)
     return text if _is_reliable(text, shape) else None
 
 

@@ -10,7 +10,8 @@ from astropy.io import fits
 
 from astrid.errors import DataError
 from astrid.schema import MaskBit
-from astrid.surveys.directory import Directory, read_image, read_psf, saturation_level
+from astrid.surveys.companions import read_psf
+from astrid.surveys.directory import Directory, read_image, saturation_level
 
 PIXELS = np.random.default_rng(5).normal(100, 5, (32, 40)).astype(np.float32)
 START = 60436.3  # 2024-05-06T07:12:00
