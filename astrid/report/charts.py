@@ -188,7 +188,7 @@ def _draw_map(tile: int, candidates: list[Row], injections: list[Row]) -> Figure
         angle = np.deg2rad([p[0] for p in sky])
         ra = math.degrees(math.atan2(float(np.sin(angle).mean()), float(np.cos(angle).mean()))) % 360
         dec = float(np.mean([p[1] for p in sky]))
-        parts.append(f"around RA {ra:.4f}, Dec {dec:+.4f} deg; north up, east left")
+        parts.append(f"Around RA {ra:.4f}, Dec {dec:+.4f} deg; north up, east left")
     if max(len(candidates), len(injections)) > MAX_MAP_POINTS:
         parts.append(f"the first {MAX_MAP_POINTS:,} of each are drawn")
     return Figure(f"Tile {tile}", chart.render(), ". ".join(parts) + ".")

@@ -75,18 +75,18 @@ def _ranked(rows: Sequence[Row], key: str) -> list[Row]:
 def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
     """Tabulate every row of the metrics."""
     columns = (
-        Column("Data", is_number=False), Column("Subtraction", is_number=False), Column("Detector", is_number=False),
+        Column("Data", is_number=False), Column("Subtraction", is_number=False),
+        Column("Detector", "threshold", is_number=False),
         Column("Truth", is_number=False), Column("Precision"), Column("Recall"),
         Column("Localization", "rms of position"),
-        Column("False alarms", "per image"), Column("Time", "CPU s / image"), Column("Recall", "S/N ≥ 8"),
+        Column("False alarms", "per image"), Column("Time", "CPU s"), Column("Recall", "S/N ≥ 8"),
         Column("50 %", "S/N"), Column("Truths", "of images"),
-        Column("Threshold", is_number=False),
     )  # fmt: skip
     rows = []
     for row in metric_rows(metrics):
         rows.append(
             (
-                _words(row.get("dataset")), _words(row.get("subtraction")), _words(row.get("detector")),
+                _words(row.get("dataset")), _words(row.get("subtraction")), _detector(row),
                 _words(truth_name(row)),
                 _with_interval(row, "precision"), _with_interval(row, "recall"),
                 _localization(row),
@@ -94,7 +94,6 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
                 _numeric(row, "seconds_per_image", lambda v: number(v, 2)), _with_interval(row, "recall_snr8"),
                 _numeric(row, "completeness_50_snr", lambda v: fixed(v, 1)),
                 _truths(row),
-                _words(threshold_note(row), 200),
             )
         )  # fmt: skip
     return _without_empty_columns(Table(columns, tuple(rows)))
@@ -103,6 +102,12 @@ def tabulate_metrics(metrics: Mapping[str, Any]) -> Table:
 def _with_interval(row: Row, key: str) -> Cell:
     cell = _numeric(row, key, per_cent)
     return Cell(cell.text, cell.sort, interval(row.get(f"{key}_ci"), 100))
+
+
+def _detector(row: Row) -> Cell:
+    cell = _words(row.get("detector"))
+    note = threshold_note(row)
+    return Cell(cell.text, cell.sort, "" if note == ABSENT else shorten(note, 200))
 
 
 def _localization(row: Row) -> Cell:
