@@ -7,10 +7,28 @@ from astrid.detection.features import measure_candidates
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import shifted_psfs
 
-COLUMNS = (
-    "y x y_error x_error flux flux_error significance is_negative fwhm elongation psf_chi2 sharpness "
-    "negative_fraction dipole flux_ratio_aperture science_flux template_flux distance_to_source n_masked mask_bits"
-).split()
+COLUMNS = [
+    "y",
+    "x",
+    "y_error",
+    "x_error",
+    "flux",
+    "flux_error",
+    "significance",
+    "is_negative",
+    "fwhm",
+    "elongation",
+    "psf_chi2",
+    "sharpness",
+    "negative_fraction",
+    "dipole",
+    "flux_ratio_aperture",
+    "science_flux",
+    "template_flux",
+    "distance_to_source",
+    "n_masked",
+    "mask_bits",
+]
 
 
 def gaussian(fwhm=3.0, side=25, stretch=1.0):

@@ -120,9 +120,11 @@ def test_magnitudes_follow_the_zero_point():
     assert value[0] == pytest.approx(0, abs=1e-3)
     assert value[1] == pytest.approx(23.9)
     assert error[1] == pytest.approx(0.10857, abs=1e-4)
-    assert np.isnan(value[2:]).all() and np.isnan(error[2:]).all()
+    assert np.isnan(value[2:]).all()
+    assert np.isnan(error[2:]).all()
     value, error = magnitude(10.0, 1.0, np.nan)
-    assert np.isnan(value) and np.isnan(error)
+    assert np.isnan(value)
+    assert np.isnan(error)
 
 
 def test_a_limiting_magnitude_is_the_magnitude_of_the_limit():
