@@ -17,11 +17,15 @@ from astrid.stores.layout import array_of, check_version
 
 Numbers = Mapping[str, float | int | str]
 
+_MOST_KEPT = 100_000  # numbers of one name in memory
+
 
 class Cells:
-    """The arrays of an open group, checked once."""
+    """The arrays of an open group, checked once; of a state that cannot change, numbers are read once."""
 
-    def __init__(self, group: zarr.Group, where: str) -> None:
+    def __init__(self, group: zarr.Group, where: str, *, unchanging: bool = False) -> None:
+        self._unchanging = unchanging
+        self._known: dict[str, NDArray[Any]] = {}
         check_version(group, where)
         self.where = f"{where}/{group.path}"
         names: Any = group.attrs["variables"]
@@ -123,6 +127,13 @@ class Cells:
             elif names is not None:
                 raise DataError(f"{self.where}: {name} of cell {index} was not stored; make the cell anew")
         for name in self.numbers if names is None else [name for name in names if name in self.numbers]:
-            value = np.asarray(self.arrays[name][index]).item()
-            cell[name] = value
+            cell[name] = self._number(name, index)
         return cell
+
+    def _number(self, name: str, index: tuple[int, ...]) -> float | int | str:
+        array = self.arrays[name]
+        if self._unchanging and name not in self._known and array.size <= _MOST_KEPT:
+            self._known[name] = np.asarray(array[:])
+        stored = self._known[name][index] if name in self._known else array[index]
+        value: float | int | str = np.asarray(stored).item()
+        return value

@@ -424,4 +424,7 @@ class Reader:
         else:
             version = self.snapshot
         key = ("group", os.getpid(), self.store, group, version)
-        return cached(key, lambda: Cells(self.store._group(group, self.snapshot), self.store.path))
+        unchanging = self.store.engine == "icechunk"
+        return cached(
+            key, lambda: Cells(self.store._group(group, self.snapshot), self.store.path, unchanging=unchanging)
+        )
