@@ -32,9 +32,7 @@ class Detections:
 
     def __post_init__(self) -> None:
         if not self.y.shape == self.x.shape == self.significance.shape:
-            raise ValueError(
-                f"y, x, significance are {self.y.shape}, {self.x.shape}, {self.significance.shape}"
-            )
+            raise ValueError(f"y, x, significance are {self.y.shape}, {self.x.shape}, {self.significance.shape}")
 
     def __len__(self) -> int:
         return len(self.y)

@@ -14,6 +14,7 @@ from astrid.image import Difference
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
 
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
+SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
 MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
 
 
@@ -131,7 +132,7 @@ def _is_first_of_its_square(pixels: NDArray[np.intp], shape: tuple[int, ...], ra
 
 
 def refine_peaks(score: NDArray[Any], peaks: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sub-pixel positions from a parabola through each peak and its neighbours along either axis."""
+    """Sub-pixel positions from a quadratic through each peak and its neighbours along either axis."""
     y, x = (p.astype(np.float64) for p in peaks.T)
     near = cut_windows(score, y, x, (3, 3), fill=np.nan).astype(np.float64)
     return y + _vertex(near[:, 0, 1], near[:, 1, 1], near[:, 2, 1]), x + _vertex(
@@ -140,7 +141,10 @@ def refine_peaks(score: NDArray[Any], peaks: NDArray[np.intp]) -> tuple[NDArray[
 
 
 def _vertex(before: NDArray[Any], at: NDArray[Any], after: NDArray[Any]) -> NDArray[np.float64]:
-    curvature = before + after - 2 * at
-    fine = np.isfinite(curvature) & (curvature * at < 0)
-    offset = (before - after) / np.where(fine, 2 * curvature, 1)
+    """Offset of the extremum: a parabola through the logarithms, exact for a Gaussian, where all share a sign."""
+    least = np.minimum(before / at, after / at)
+    smooth = least > SMOOTH_PEAK
+    b, a = (np.where(smooth, np.log(np.where(smooth, side / at, 1)), side / at - 1) for side in (before, after))
+    fine = np.isfinite(b + a) & (b + a < 0)
+    offset = (b - a) / np.where(fine, 2 * (b + a), 1)
     return np.where(fine, np.clip(offset, -0.7, 0.7), 0.0)

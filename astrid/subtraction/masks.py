@@ -48,7 +48,7 @@ def good_pixels(image: Image, name: str) -> NDArray[np.bool_]:
 
 def fill_from_neighbours(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Replace bad pixels by a weighted mean of the good ones nearby, zero where there are none."""
-    out = np.where(good, flux, 0).astype(np.float32)
+    out = np.where(good, flux, 0).astype(np.float32, copy=False)
     y, x = np.nonzero(~good)
     if len(y) == 0:
         return out
@@ -75,6 +75,8 @@ def fill_star_cores(
     the PSF stamp and whose rim has a median above ``bright``; the star is taken
     to sit at the middle of the group. Others keep what they hold.
     """
+    if good.all():
+        return flux
     labels, _ = ndimage.label(~good, structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel())
     out = flux.copy()

@@ -73,8 +73,8 @@ def test_a_matched_filter_is_a_detector_that_survives_pickling():
 def test_a_source_of_either_sign_is_found_where_it_is(y, x, height, sign):
     found = MatchedFilter(threshold=5.0)(make_difference(sign * blob(y, x, height)))
     assert len(found) == 1
-    assert abs(found.y[0] - y) < 0.06
-    assert abs(found.x[0] - x) < 0.06
+    assert abs(found.y[0] - y) < 0.01
+    assert abs(found.x[0] - x) < 0.01
     assert np.sign(found.significance[0]) == sign
 
 
