@@ -1,0 +1,113 @@
+"""The smooth background of an exposure, measured between its sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from astrid.image import FloatArray
+
+sep.set_extract_pixstack(2_000_000)
+
+SOURCE_SIGMA = 2.0  # a filtered pixel above this belongs to a source
+SOURCE_MARGIN = 4  # px around a source that are not background
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What `subtract_background` found.
+
+    Attributes
+    ----------
+    level : (ny, nx) float32 array
+        Background per pixel.
+    relative_rms : (ny, nx) float32 array
+        Noise relative to its median over the image.
+    sources : (ny, nx) bool array
+        Where sources are, with a margin.
+    median : float
+        Median background.
+    """
+
+    level: FloatArray
+    relative_rms: FloatArray
+    sources: NDArray[np.bool_]
+    median: float
+
+
+def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int = 64) -> Background:
+    """Measure the background twice: with everything, then without the sources found above it.
+
+    Parameters
+    ----------
+    flux : (ny, nx) float32 array
+        Finite everywhere.
+    mask : (ny, nx) bool array
+        True where a pixel must not be used.
+    box : int
+        Side of the mesh in pixels (Bertin and Arnouts 1996, A&AS 117 393).
+    """
+    if box < 8:
+        raise ValueError(f"background_box must be at least 8 pixels, got {box}")
+    data = np.ascontiguousarray(flux, np.float32)
+    side = max(8, min(box, min(data.shape) // 2))
+    first = sep.Background(data, mask=mask, bw=side, bh=side, fw=3, fh=3)
+    sources = find_sources(data - first.back(), mask)
+    both = mask | sources
+    if both.mean() > 0.9:  # nothing but sources: the first estimate is the better one
+        both = mask
+    second = sep.Background(data, mask=both, bw=side, bh=side, fw=3, fh=3)
+    rms = second.rms().astype(np.float32)
+    typical = np.median(rms)
+    relative = rms / typical if typical > 0 else np.ones_like(rms)
+    level = second.back().astype(np.float32)
+    return Background(level, np.clip(relative, 0.25, 4.0), sources, float(np.median(level)))
+
+
+def find_sources(flux: FloatArray, mask: NDArray[np.bool_], *, sigma: float = SOURCE_SIGMA) -> NDArray[np.bool_]:
+    """Return where sources of either sign are, with a margin.
+
+    A pixel belongs to a source when the image smoothed by 1.2 px stands out by
+    ``sigma`` times its own robust scatter in a group of pixels.
+    """
+    clean = np.where(mask, 0, flux)
+    smooth = ndimage.gaussian_filter(clean, 1.2)
+    good = smooth[~mask]
+    if not len(good):
+        return np.zeros(flux.shape, bool)
+    scatter = clipped_std(good)
+    above = np.abs(smooth - np.median(good)) > sigma * scatter
+    groups = ndimage.binary_opening(above, structure=np.ones((2, 2)))
+    strong = np.abs(smooth - np.median(good)) > 4 * scatter
+    return np.asarray(ndimage.binary_dilation(groups | strong, iterations=SOURCE_MARGIN), bool)
+
+
+CLIP = 3.0
+CLIP_FACTOR = 0.98660  # standard deviation of a Gaussian that is cut at three sigma
+
+
+def clipped_std(values: NDArray[np.floating]) -> float:
+    """Return the standard deviation of the Gaussian core of some values.
+
+    Clipped at three sigma until nothing changes and corrected for the cut; unlike
+    the median absolute deviation it is unharmed by coarse integers.
+    """
+    kept = np.asarray(values, np.float64).ravel()
+    if len(kept) < 3:
+        return float("nan")
+    centre = float(np.median(kept))
+    spread = 1.4826 * float(np.median(np.abs(kept - centre))) or float(np.std(kept))
+    for _ in range(12):
+        inside = kept[np.abs(kept - centre) <= CLIP * spread]
+        if len(inside) < 3:
+            break
+        centre, new = float(inside.mean()), float(inside.std()) / CLIP_FACTOR
+        if abs(new - spread) <= 1e-4 * spread:
+            spread = new
+            break
+        spread = new
+    return spread

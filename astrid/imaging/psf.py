@@ -1,0 +1,186 @@
+"""The point-spread function of an image, measured from its stars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.image import FloatArray, MaskArray
+from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
+from astrid.imaging.stars import StarList
+
+MIN_STARS = 5
+MAX_STARS = 150
+MIN_SNR = 30.0
+MOFFAT_BETA = 3.5
+TAPER = 0.85  # of the radius: from here the PSF goes smoothly to zero
+
+
+@runtime_checkable
+class PsfModel(Protocol):
+    """A PSF that may vary over the image."""
+
+    @property
+    def origin(self) -> str:
+        """Where it came from."""
+
+    def at(self, y: float, x: float) -> FloatArray:
+        """Return the PSF, odd-sided and summing to one, at a position in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantPsf:
+    """One PSF for the whole image.
+
+    Attributes
+    ----------
+    psf : (py, px) float32 array
+        Summing to one.
+    origin : str
+        "stars (n)", "moffat" or "supplied".
+    uncertainty : float
+        Relative error of its peak.
+    """
+
+    psf: FloatArray
+    origin: str
+    uncertainty: float = 0.0
+
+    def at(self, y: float, x: float) -> FloatArray:
+        """Return the PSF, which is the same everywhere."""
+        return self.psf
+
+
+def measure_psf(
+    flux: FloatArray, variance: FloatArray, mask: MaskArray, stars: StarList, *, size: int, fwhm: float
+) -> ConstantPsf:
+    """Measure a constant PSF from the clean stars of an image.
+
+    Each star's stamp is moved to its centre in Fourier space, divided by its flux
+    and averaged by inverse variance; pixels and stars far from the mean are
+    rejected. In the wings, where one pixel is all noise, the mean over a ring takes
+    over. With fewer than five stars it is a Moffat profile of the given width.
+
+    Parameters
+    ----------
+    flux, variance, mask : (ny, nx) arrays
+        Image.
+    stars : StarList
+        Of the image.
+    size : int
+        Side of the PSF, odd.
+    fwhm : float
+        Width for the fall-back, in pixels.
+    """
+    if size % 2 == 0 or size < 9:
+        raise ValueError(f"psf_size must be odd and at least 9, got {size}")
+    half = size // 2
+    ny, nx = flux.shape
+    inside = (stars.y > half) & (stars.y < ny - 1 - half) & (stars.x > half) & (stars.x < nx - 1 - half)
+    use = stars[stars.is_clean & inside & (stars.snr > MIN_SNR)]
+    if len(use) >= MIN_STARS:  # galaxies and blends are wider than the stars, hot pixels sharper
+        width = np.median(use.fwhm)
+        spread = max(1.4826 * float(np.median(np.abs(use.fwhm - width))), 0.03 * float(width))
+        use = use[np.abs(use.fwhm - width) < 3 * spread][:MAX_STARS]
+    if len(use) < MIN_STARS:
+        return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
+    bad = cut_windows((mask != 0).astype(np.uint8), use.y, use.x, (size, size)) > 0
+    stamps = cut_windows(flux, use.y, use.x, (size, size)).astype(np.float64)
+    noise = cut_windows(variance, use.y, use.x, (size, size)).astype(np.float64)
+    core = np.hypot(*np.indices((size, size)) - half) <= 1.5 * fwhm
+    whole = ~(bad & core).any(axis=(1, 2))
+    stamps, noise, bad = stamps[whole], noise[whole], bad[whole]
+    use = use[whole]
+    if len(use) < MIN_STARS:
+        return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
+    centred = _centred(stamps, use.y, use.x)
+    psf, total, kept = _robust_mean(centred, noise, bad, core)
+    psf = _smooth_wings(psf, fwhm)
+    scatter = np.std(centred[kept][:, half, half] / total[kept]) / np.sqrt(kept.sum()) / max(psf[half, half], 1e-6)
+    return ConstantPsf(psf, f"stars ({int(kept.sum())})", float(scatter))
+
+
+def moffat(size: int, fwhm: float, beta: float = MOFFAT_BETA) -> FloatArray:
+    """Return a round Moffat profile, integrated over pixels and summing to one."""
+    over = 5
+    radius = np.hypot(*(np.indices((size * over, size * over)) - (size * over - 1) / 2)) / over
+    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    fine = (1 + (radius / alpha) ** 2) ** -beta
+    coarse = fine.reshape(size, over, size, over).sum(axis=(1, 3))
+    return np.asarray(coarse / coarse.sum(), np.float32)
+
+
+def psf_fwhm(psf: NDArray[np.floating]) -> float:
+    """Return the FWHM, in pixels, of the Gaussian with a PSF's noise-equivalent area."""
+    return equivalent_fwhm(psf)
+
+
+def _centred(stamps: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move each stamp so that its star is at the centre of the central pixel."""
+    shape = stamps.shape[1:]
+    dy, dx = y - np.rint(y), x - np.rint(x)
+    ramp_y = np.exp(2j * np.pi * dy[:, None] * np.fft.fftfreq(shape[0]))
+    ramp_x = np.exp(2j * np.pi * dx[:, None] * np.fft.rfftfreq(shape[1]))
+    hat = np.fft.rfft2(stamps) * ramp_y[:, :, None] * ramp_x[:, None, :]
+    return np.fft.irfft2(hat, shape)
+
+
+def _robust_mean(
+    stamps: NDArray[np.float64], noise: NDArray[np.float64], bad: NDArray[np.bool_], core: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Mean stamp, flux of each star, and which stars were kept."""
+    psf = np.median(stamps / stamps[:, core].sum(axis=1)[:, None, None], axis=0)
+    kept = np.ones(len(stamps), bool)
+    good = ~bad
+    total = stamps[:, core].sum(axis=1)
+    for _ in range(4):
+        weight = good * np.where(core, psf, 0) / noise
+        total = (stamps * weight).sum(axis=(1, 2)) / np.maximum((psf * weight).sum(axis=(1, 2)), 1e-12)
+        residual = stamps - total[:, None, None] * psf
+        # the model itself is uncertain by a few per cent, and varies over the field
+        sigma = np.sqrt(noise + (0.05 * total[:, None, None] * psf) ** 2)
+        good = ~bad & (np.abs(residual) < 5 * sigma)
+        chi2 = np.where(core, (residual / sigma) ** 2, 0).sum(axis=(1, 2)) / core.sum()
+        middle = np.median(chi2[kept])
+        kept = (total > 0) & (chi2 < max(4 * middle, 2.0))
+        if kept.sum() < MIN_STARS:
+            kept = total > 0
+        part = kept[:, None, None] & good
+        inverse = part / noise
+        flux = total[:, None, None]
+        psf = (stamps * flux * inverse).sum(axis=0) / np.maximum((flux**2 * inverse).sum(axis=0), 1e-30)
+        psf = psf / psf[core].sum() * 1.0
+    return psf, total, kept
+
+
+def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:
+    """Blend into ring means outside the core, taper to zero, and make the sum one."""
+    half = psf.shape[0] // 2
+    radius = np.hypot(*(np.indices(psf.shape) - half))
+    ring = np.rint(radius).astype(int)
+    count = np.bincount(ring.ravel())
+    mean = np.bincount(ring.ravel(), psf.ravel()) / count
+    outside = mean[int(0.9 * half) : half + 1]
+    floor = float(np.median(outside)) if len(outside) else 0.0  # what is left of the background
+    level = np.interp(radius, np.arange(len(mean)), np.maximum(mean - floor, 0))
+    start = 2.0 * fwhm
+    blend = np.clip((radius - start) / max(fwhm, 1.0), 0, 1)
+    smooth = (1 - blend) * (psf - floor) + blend * level
+    edge = np.clip((half - radius) / ((1 - TAPER) * half), 0, 1)
+    smooth = smooth * edge
+    return np.asarray(smooth / smooth.sum(), np.float32)
+
+
+def fit_fluxes(
+    flux: FloatArray, mask: MaskArray, psf: FloatArray, stars: StarList
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return fluxes by PSF fit, the residual stamps and the model stamps of stars."""
+    p = shifted_psfs(psf, stars.y, stars.x)
+    data = cut_windows(flux, stars.y, stars.x, psf.shape).astype(np.float64)
+    good = cut_windows((mask == 0).astype(np.uint8), stars.y, stars.x, psf.shape) > 0
+    total = (data * p * good).sum(axis=(1, 2)) / np.maximum((p**2 * good).sum(axis=(1, 2)), 1e-12)
+    model = total[:, None, None] * p
+    return total, np.where(good, data - model, np.nan), model
