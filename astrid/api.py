@@ -16,7 +16,7 @@ from astrid.stores.readers import open_cube
 from astrid.subtraction import Subtractor
 from astrid.subtraction.direct import Direct
 from astrid.subtraction.zogy import Zogy
-from astrid.surveys.fits import read_image
+from astrid.surveys.directory import read_image
 
 __all__ = ["detect", "open_cube", "read_pair", "subtract"]
 

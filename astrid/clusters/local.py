@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import dask
 import psutil
+from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
-from distributed.system import CPU_COUNT, MEMORY_LIMIT
+from distributed.system import MEMORY_LIMIT
 
 from astrid.clusters.base import PINNED_THREADS
 from astrid.errors import UsageError

@@ -105,14 +105,14 @@ def calibrate(
     info = exposure.info
     scale, unit = flux_scale_of(info)
     mask = exposure.mask.copy()
-    mask[~np.isfinite(exposure.flux)] |= MaskBit.NO_DATA
+    mask[~np.isfinite(exposure.flux)] |= MaskBit.NO_DATA.value
     if bad_pixels is not None:
-        mask[bad_pixels] |= MaskBit.BAD
-    saturated = (mask & MaskBit.SATURATED) != 0
+        mask[bad_pixels] |= MaskBit.BAD.value
+    saturated = (mask & MaskBit.SATURATED.value) != 0
     if info.saturation is not None:
         saturated |= np.nan_to_num(exposure.flux) >= info.saturation
     grown = ndimage.binary_dilation(saturated, iterations=SATURATION_MARGIN) if saturated.any() else saturated
-    mask[grown] |= MaskBit.SATURATED
+    mask[grown] |= MaskBit.SATURATED.value
     usable = float(np.mean(mask == 0))
     if usable < 0.02:
         raise DataError(f"{info.path}: only {100 * usable:.1f}% of the pixels are usable, 2% needed")
@@ -126,7 +126,7 @@ def calibrate(
         raise DataError(f"{info.path}: the noise of the background is {sigma}; the image is constant")
     if cosmic_rays:
         hit = find_cosmic_rays(flux, found.relative_rms * np.float32(sigma), mask != 0)
-        mask[hit] |= MaskBit.COSMIC_RAY
+        mask[hit] |= MaskBit.COSMIC_RAY.value
         flux = fill_masked(flux, mask)
     if exposure.variance is None:
         variance = (found.relative_rms * np.float32(sigma)) ** 2

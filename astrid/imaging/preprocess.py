@@ -227,7 +227,7 @@ class Preprocess:
         native_psf = measure_psf(
             calibrated.flux, calibrated.variance, calibrated.mask, stars, size=self.psf_size, fwhm=_seeing(stars)
         )
-        variance, slope = with_source_noise(calibrated, stars, native_psf)
+        variance = with_source_noise(calibrated, stars, native_psf)
         registration = self._placed(stars, reference, exposure.info, tile, is_reference)
         y, x = coordinate_map(registration, tile.shape)
         flux, variance, mask = resample(calibrated.flux, variance, calibrated.mask, y, x, method=self.resampling)
@@ -236,9 +236,9 @@ class Preprocess:
         if coverage == 0:
             raise AlgorithmError("the exposure covers no pixel of the tile")
         psf = _cell_psf(exposure, flux, variance, mask, on_tile, self.psf_size)
-        scale, error, n_scale = 1.0, 0.0, 0
+        scale, error = 1.0, 0.0
         if match_scale and not is_reference and reference is not None:
-            scale, error, n_scale = flux_scale(flux, mask, psf.psf, on_tile, reference)
+            scale, error, _ = flux_scale(flux, mask, psf.psf, on_tile, reference)
             flux, variance = flux * np.float32(scale), variance * np.float32(scale**2)
         rms = 0.0 if is_reference else registration.rms
         if rms > self.max_astrometric_rms:
@@ -275,14 +275,14 @@ class Preprocess:
         return register(stars, reference, base, search_pixels=self.search_pixels)
 
 
-def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> tuple[FloatArray, float]:
-    """Return the variance with the sources' own noise, and the variance that one unit of flux brings."""
+def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> FloatArray:
+    """Return the variance with the sources' own noise: from the gain, else as measured on the stars."""
     slope = calibrated.variance_per_flux
     if slope is None:
         slope = measure_source_noise(calibrated.flux, calibrated.variance, calibrated.mask, stars, psf.psf)
     if slope == 0:
-        return calibrated.variance, 0.0
-    return (calibrated.variance + np.float32(slope) * np.maximum(calibrated.flux, 0)).astype(np.float32), slope
+        return calibrated.variance
+    return (calibrated.variance + np.float32(slope) * np.maximum(calibrated.flux, 0)).astype(np.float32)
 
 
 def flux_scale(

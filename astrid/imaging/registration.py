@@ -231,7 +231,8 @@ def match_pattern(stars: StarList, reference: StarList) -> Base:
         raise AlgorithmError(f"no star pattern: {len(bright)} stars here, {len(target)} in the reference, 3 needed")
     reach = float(max(np.ptp(reference.y), np.ptp(reference.x))) / 2
     offset, votes = vote_offset(bright, np.column_stack([target.y, target.x]), reach)
-    if votes >= max(8, 0.3 * min(len(bright), len(target))):
+    by_chance = len(bright) * len(target) / reach**2  # pairs that agree to a pixel without being the same stars
+    if votes >= 8 + 10 * by_chance:
         shift = offset
 
         def shifted(y: Floats, x: Floats) -> tuple[Floats, Floats]:

@@ -109,11 +109,11 @@ def resample(
     new_variance = (new_variance * area).astype(np.float32)
     new_mask = np.zeros(y.shape, np.uint16)
     for bit in MaskBit:
-        plane = (mask & bit) != 0
+        plane = (mask & bit.value) != 0
         if plane.any():
             share = ndimage.map_coordinates(
                 plane.astype(np.float32), places, output=np.float32, order=1, mode="nearest"
             )
-            new_mask[share > MASKED_SHARE] |= bit
-    new_mask[outside] |= MaskBit.NO_DATA
+            new_mask[share > MASKED_SHARE] |= bit.value
+    new_mask[outside] |= MaskBit.NO_DATA.value
     return new_flux, new_variance, new_mask

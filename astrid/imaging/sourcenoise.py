@@ -39,7 +39,7 @@ def measure_source_noise(
     use = stars[stars.is_clean & (stars.snr > 10)]
     if len(use) < 8:
         return 0.0
-    total, residual, model = fit_fluxes(flux, mask, psf, use)
+    _, residual, model = fit_fluxes(flux, mask, psf, use)
     background = float(np.median(variance))
     core = np.isfinite(residual) & (model > 0.5 * np.sqrt(background))
     m, r2 = model[core], residual[core] ** 2

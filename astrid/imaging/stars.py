@@ -113,7 +113,7 @@ def find_stars(
     lost = ~np.isfinite(x + y) | (np.hypot(x - found["x"], y - found["y"]) > width)
     x[lost], y[lost] = found["x"][lost], found["y"][lost]
     total, error, flag = sep.sum_circle(data, x, y, aperture_fwhm * width, err=noise, mask=bad)
-    near_saturated = _near(y, x, (mask & MaskBit.SATURATED) != 0, radius=1.5 * width)
+    near_saturated = _near(y, x, (mask & MaskBit.SATURATED.value) != 0, radius=1.5 * width)
     isolated = _isolated(y, x, total, radius=4 * width)
     round_enough = (found["a"] < 1.6 * found["b"]) & (flag == 0)
     clean = round_enough & isolated & ~near_saturated & ~lost

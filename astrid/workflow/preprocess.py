@@ -317,10 +317,6 @@ def layout_of(
     size = settings.preprocess.psf_size
     attributes = {
         "survey": settings.survey.name,
-        "pixel_scale": tiles[0].pixel_scale,
-        "border": tiles[0].border,
-        "projection": "TAN" if tiles[0].frame == "sky" else "none",
-        "frame": tiles[0].frame,
         "acknowledgement": settings.survey.acknowledgement,
         "configuration": json.dumps(settings.part("survey", "grid", "preprocess"), default=str),
         "configuration_hash": settings.cube_key,

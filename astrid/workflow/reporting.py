@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from astrid.errors import AstridError
 from astrid.imaging.photometry import limiting_magnitude
-from astrid.report.data import ReportData, Stamps
-from astrid.report.page import write_report
+from astrid.report import ReportData, Stamps, write_report
 from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, read_table, table_of, write_table
