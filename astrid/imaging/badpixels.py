@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from astrid.image import FloatArray
+from astrid.imaging.cosmicrays import sharper_than_stars
 
 SUSPECT_SIGMA = 5.0
-SHARPNESS = 2.5  # excess over the mean of the neighbours, in units of the neighbours' own excess
 MIN_EXPOSURES = 3
 MIN_FRACTION = 0.5
 
 
-def find_suspects(flux: FloatArray, sigma: FloatArray, mask: NDArray[np.bool_], *, fwhm: float) -> NDArray[np.int16]:
-    """Find single pixels that no star of this seeing can make.
-
-    A star centred on a pixel leaves its four neighbours ``2**(-4 / fwhm**2)`` of its
-    peak (Gaussian core); a hot or dead pixel leaves them nothing.
+def find_suspects(
+    flux: FloatArray, sigma: FloatArray, mask: NDArray[np.bool_], *, psf: FloatArray
+) -> NDArray[np.int16]:
+    """Find single pixels, hot or dead, that no star can make.
 
     Parameters
     ----------
@@ -29,21 +28,17 @@ def find_suspects(flux: FloatArray, sigma: FloatArray, mask: NDArray[np.bool_], 
         Background-subtracted flux and noise of the background.
     mask : (ny, nx) bool array
         Pixels already known to be unusable.
-    fwhm : float
-        Seeing in pixels.
+    psf : (py, px) array
+        Of the image.
 
     Returns
     -------
     (n, 2) int16 array
         Pixels ``(y, x)``.
     """
-    cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
-    around = ndimage.convolve(flux, cross, mode="nearest")
-    sky = ndimage.median_filter(flux, 5)
-    expected = 2.0 ** (-4.0 / max(fwhm, 1.6) ** 2)  # of the peak, in the neighbours
-    excess, neighbours = flux - sky, around - sky
-    hot = (excess > SUSPECT_SIGMA * sigma) & (neighbours < 0.5 * expected * excess)
-    dead = (excess < -SUSPECT_SIGMA * sigma) & (neighbours > 0.5 * expected * excess)
+    excess = flux - ndimage.median_filter(flux, 5)
+    hot = (excess > SUSPECT_SIGMA * sigma) & sharper_than_stars(excess, sigma, psf)
+    dead = (excess < -SUSPECT_SIGMA * sigma) & sharper_than_stars(-excess, sigma, psf)
     return np.argwhere((hot | dead) & ~mask).astype(np.int16)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo, FloatArray, MaskArray
 from astrid.imaging.background import subtract_background
 from astrid.imaging.cosmicrays import find_cosmic_rays
+from astrid.imaging.detector import bad_edges, saturated_haloes
 from astrid.imaging.noise import white_noise
 from astrid.schema import MaskBit
 
@@ -79,7 +80,6 @@ def calibrate(
     *,
     bad_pixels: NDArray[np.bool_] | None = None,
     background_box: int = 64,
-    cosmic_rays: bool = True,
 ) -> Calibrated:
     """Mask, subtract the background, measure the noise, and go to the cube's unit.
 
@@ -94,8 +94,6 @@ def calibrate(
         Of the detector.
     background_box : int
         Side of the mesh of the background, in pixels.
-    cosmic_rays : bool
-        Whether to look for them.
 
     Raises
     ------
@@ -113,6 +111,7 @@ def calibrate(
         saturated |= np.nan_to_num(exposure.flux) >= info.saturation
     grown = ndimage.binary_dilation(saturated, iterations=SATURATION_MARGIN) if saturated.any() else saturated
     mask[grown] |= MaskBit.SATURATED.value
+    mask[bad_edges(exposure.flux, mask != 0)] |= MaskBit.BAD.value
     usable = float(np.mean(mask == 0))
     if usable < 0.02:
         raise DataError(f"{info.path}: only {100 * usable:.1f}% of the pixels are usable, 2% needed")
@@ -124,9 +123,9 @@ def calibrate(
     sigma = white_noise(flux, found.sources | (mask != 0))
     if not sigma > 0:
         raise DataError(f"{info.path}: the noise of the background is {sigma}; the image is constant")
-    if cosmic_rays:
-        hit = find_cosmic_rays(flux, found.relative_rms * np.float32(sigma), mask != 0)
-        mask[hit] |= MaskBit.COSMIC_RAY.value
+    halo = saturated_haloes(flux, sigma, (mask & MaskBit.SATURATED.value) != 0)
+    if halo.any():
+        mask[halo] |= MaskBit.SATURATED.value
         flux = fill_masked(flux, mask)
     if exposure.variance is None:
         variance = (found.relative_rms * np.float32(sigma)) ** 2
@@ -137,6 +136,17 @@ def calibrate(
         variance = np.where(good, exposure.variance, typical).astype(np.float32) * np.float32(scale**2)
         slope = 0.0
     return Calibrated(flux, variance, mask, found.median, sigma, slope, unit)
+
+
+def mask_cosmic_rays(calibrated: Calibrated, psf: FloatArray) -> Calibrated:
+    """Mask and fill pixels sharper than the PSF allows."""
+    sigma = np.sqrt(calibrated.variance).astype(np.float32)
+    hit = find_cosmic_rays(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
+    if not hit.any():
+        return calibrated
+    mask = calibrated.mask.copy()
+    mask[hit] |= MaskBit.COSMIC_RAY.value
+    return replace(calibrated, mask=mask, flux=fill_masked(calibrated.flux, mask))
 
 
 def fill_masked(flux: FloatArray, mask: MaskArray) -> FloatArray:

@@ -22,7 +22,7 @@ from astrid.image import Image
 from astrid.schema import MaskBit
 
 REJECT_SIGMA = 6.0  # a pixel this far from the others' mean is left out ...
-REJECT_FRACTION = 0.3  # ... beyond this fraction of the mean, for the seeing differs
+REJECT_FRACTION = 0.5  # ... beyond this fraction of the mean, for the seeing differs
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from astrid.errors import AlgorithmError
 from astrid.image import Exposure, ExposureInfo, FloatArray, Image
 from astrid.imaging.badpixels import find_suspects
-from astrid.imaging.calibration import AB_OF_NJY, Calibrated, calibrate
+from astrid.imaging.calibration import AB_OF_NJY, Calibrated, calibrate, mask_cosmic_rays
 from astrid.imaging.noise import noise_correlation
 from astrid.imaging.psf import ConstantPsf, measure_psf, psf_fwhm
 from astrid.imaging.registration import Base, Floats, Registration, match_nearest, register
 from astrid.imaging.resampling import Resampling, coordinate_map, resample
 from astrid.imaging.sourcenoise import measure_source_noise
 from astrid.imaging.stars import StarList, find_stars, typical_fwhm
+from astrid.schema import MaskBit
 from astrid.skygrid import Tile
 
 SCALE_SNR = 20.0
@@ -134,11 +135,11 @@ class Preprocess:
         DataError
             If too few of its pixels are usable.
         """
-        calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box, cosmic_rays=False)
+        calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box)
         sigma = np.sqrt(calibrated.variance)
         stars = find_stars(calibrated.flux, sigma, calibrated.mask)
-        seeing = _seeing(stars)
-        suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, fwhm=seeing)
+        psf = self._native_psf(calibrated, stars).psf
+        suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
         stars = stars[_not_suspect(stars, suspects)]
         return Measurement(stars, suspects, _seeing(stars), calibrated.background, calibrated.background_rms)
 
@@ -220,13 +221,13 @@ class Preprocess:
         AlgorithmError
             If it cannot be registered well enough; the message holds the numbers.
         """
-        calibrated = calibrate(
-            exposure, bad_pixels=bad_pixels, background_box=self.background_box, cosmic_rays=self.cosmic_rays
-        )
+        calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box)
         stars = find_stars(calibrated.flux, np.sqrt(calibrated.variance), calibrated.mask)
-        native_psf = measure_psf(
-            calibrated.flux, calibrated.variance, calibrated.mask, stars, size=self.psf_size, fwhm=_seeing(stars)
-        )
+        native_psf = self._native_psf(calibrated, stars)
+        if self.cosmic_rays:
+            calibrated = mask_cosmic_rays(calibrated, native_psf.psf)
+            hits = np.argwhere((calibrated.mask & MaskBit.COSMIC_RAY.value) != 0)
+            stars = stars[_not_suspect(stars, hits)]
         variance = with_source_noise(calibrated, stars, native_psf)
         registration = self._placed(stars, reference, exposure.info, tile, is_reference)
         y, x = coordinate_map(registration, tile.shape)
@@ -261,6 +262,10 @@ class Preprocess:
             "zero_point": AB_OF_NJY if calibrated.unit == "nJy" else float("nan"),
         }
         return Cell(image, numbers)
+
+    def _native_psf(self, calibrated: Calibrated, stars: StarList) -> ConstantPsf:
+        flux, variance, mask = calibrated.flux, calibrated.variance, calibrated.mask
+        return measure_psf(flux, variance, mask, stars, size=self.psf_size, fwhm=_seeing(stars))
 
     def _placed(
         self, stars: StarList, reference: StarList | None, info: ExposureInfo, tile: Tile, is_reference: bool
@@ -336,7 +341,7 @@ def _seeing(stars: StarList) -> float:
     return typical_fwhm(clean if len(clean) >= MIN_SCALE_STARS else stars.fwhm)
 
 
-def _not_suspect(stars: StarList, suspects: NDArray[np.int16]) -> NDArray[np.bool_]:
+def _not_suspect(stars: StarList, suspects: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Whether no suspect pixel lies within 1.5 px of each star."""
     if not len(suspects) or not len(stars):
         return np.ones(len(stars), bool)
