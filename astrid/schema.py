@@ -100,7 +100,8 @@ DIFFERENCE = (
     _pixels("significance", "float32", "1", "signed detection score"),
     Variable("psf", CELL_DIMS + PSF_DIMS, "float32", "1", "point-spread function of the difference"),
     _number("template_id", "str", "", "the template that was subtracted"),
-    _number("score_width", "float64", "1", "robust standard deviation of the score"),
+    _number("score_width", "float64", "1", "robust standard deviation of the score, sources included"),
+    _number("noise_correction", "float64", "1", "measured width of the score off sources, already divided out"),
     _number("depth_flux", "float64", "{flux}", "median flux of a point source at five sigma"),
 )
 
@@ -263,6 +264,7 @@ CELLS = _table(
     ("psf_origin", _S, ""),
     ("template_id", _S, ""),
     ("score_width", _F, "1"),
+    ("noise_correction", _F, "1"),
     ("depth_flux", _F, "flux_unit"),
     ("limiting_magnitude", _F, "mag"),
     ("n_candidates", _I, ""),

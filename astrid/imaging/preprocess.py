@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.errors import AlgorithmError
-from astrid.image import Exposure, ExposureInfo, FloatArray, Image
+from astrid.image import Exposure, ExposureInfo, FloatArray, Image, MaskArray
 from astrid.imaging.badpixels import find_suspects
 from astrid.imaging.calibration import AB_OF_NJY, Calibrated, calibrate, mask_cosmic_rays
 from astrid.imaging.noise import noise_correlation
+from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import ConstantPsf, measure_psf, psf_fwhm
 from astrid.imaging.registration import Base, Floats, Registration, match_nearest, register
 from astrid.imaging.resampling import Resampling, coordinate_map, resample
@@ -28,6 +29,7 @@ from astrid.skygrid import Tile
 
 SCALE_SNR = 20.0
 MIN_SCALE_STARS = 5
+MAX_MASKED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +143,7 @@ class Preprocess:
         psf = self._native_psf(calibrated, stars).psf
         suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
         stars = stars[_not_suspect(stars, suspects)]
+        stars = with_psf_flux(stars, calibrated.flux, calibrated.variance, calibrated.mask, psf)
         return Measurement(stars, suspects, _seeing(stars), calibrated.background, calibrated.background_rms)
 
     def reference(self, measurements: Sequence[Measurement]) -> int:
@@ -239,7 +242,7 @@ class Preprocess:
         psf = _cell_psf(exposure, flux, variance, mask, on_tile, self.psf_size)
         scale, error = 1.0, 0.0
         if match_scale and not is_reference and reference is not None:
-            scale, error, _ = flux_scale(flux, mask, psf.psf, on_tile, reference)
+            scale, error = flux_scale(with_psf_flux(on_tile, flux, variance, mask, psf.psf), reference)
             flux, variance = flux * np.float32(scale), variance * np.float32(scale**2)
         rms = 0.0 if is_reference else registration.rms
         if rms > self.max_astrometric_rms:
@@ -290,18 +293,30 @@ def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf)
     return (calibrated.variance + np.float32(slope) * np.maximum(calibrated.flux, 0)).astype(np.float32)
 
 
-def flux_scale(
-    flux: FloatArray, mask: NDArray[np.uint16], psf: FloatArray, stars: StarList, reference: StarList
-) -> tuple[float, float, int]:
-    """Return the factor that brings stars to the reference flux, its relative error and the number of stars."""
+def with_psf_flux(
+    stars: StarList, flux: FloatArray, variance: FloatArray, mask: MaskArray, psf: FloatArray
+) -> StarList:
+    """Return stars with the flux that the PSF gives them: what subtraction compares, whatever the seeing."""
+    fit = psf_flux(flux, variance, mask, psf, stars.y, stars.x)
+    known = np.isfinite(fit.flux) & (fit.flux > 0) & (fit.masked_fraction < MAX_MASKED)
+    return replace(
+        stars,
+        flux=np.where(known, fit.flux, stars.flux),
+        flux_error=np.where(known, fit.error, stars.flux_error),
+        is_clean=stars.is_clean & known,
+    )
+
+
+def flux_scale(stars: StarList, reference: StarList) -> tuple[float, float]:
+    """Return the factor that brings stars to the reference flux, and its relative error (NaN: too few stars)."""
     if not len(stars) or not len(reference):
-        return 1.0, float("nan"), 0
+        return 1.0, float("nan")
     pairs = match_nearest(stars, np.column_stack([reference.y, reference.x]), radius=1.5)
     of, to = pairs[:, 0], pairs[:, 1]
     good = stars.is_clean[of] & reference.is_clean[to] & (np.minimum(stars.snr[of], reference.snr[to]) > SCALE_SNR)
     of, to = of[good], to[good]
     if len(of) < MIN_SCALE_STARS:
-        return 1.0, float("nan"), len(of)
+        return 1.0, float("nan")
     ratio = np.log(reference.flux[to] / stars.flux[of])
     weight = 1 / (1 / stars.snr[of] ** 2 + 1 / reference.snr[to] ** 2 + 0.01**2)
     for _ in range(4):
@@ -313,7 +328,7 @@ def flux_scale(
         ratio, weight = ratio[inside], weight[inside]
     centre = float(np.average(ratio, weights=weight))
     error = float(np.sqrt(np.average((ratio - centre) ** 2, weights=weight) / len(ratio)))
-    return float(np.exp(centre)), error, len(ratio)
+    return float(np.exp(centre)), error
 
 
 def _cell_psf(

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import spatial
 
 from astrid.image import FloatArray, MaskArray
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
@@ -88,6 +89,7 @@ def measure_psf(
     if len(use) < MIN_STARS:
         return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
     bad = cut_windows((mask != 0).astype(np.uint8), use.y, use.x, (size, size)) > 0
+    bad |= _neighbours(use, stars, size, radius=1.5 * fwhm)
     stamps = cut_windows(flux, use.y, use.x, (size, size)).astype(np.float64)
     noise = cut_windows(variance, use.y, use.x, (size, size)).astype(np.float64)
     core = np.hypot(*np.indices((size, size)) - half) <= 1.5 * fwhm
@@ -116,6 +118,22 @@ def moffat(size: int, fwhm: float, beta: float = MOFFAT_BETA) -> FloatArray:
 def psf_fwhm(psf: NDArray[np.floating]) -> float:
     """Return the FWHM, in pixels, of the Gaussian with a PSF's noise-equivalent area."""
     return equivalent_fwhm(psf)
+
+
+def _neighbours(use: StarList, stars: StarList, size: int, radius: float) -> NDArray[np.bool_]:
+    """Return the pixels of each star's stamp that lie near another source."""
+    half = size // 2
+    covered = np.zeros((len(use), size, size), bool)
+    offsets = np.arange(size) - half
+    tree = spatial.cKDTree(np.column_stack([stars.y, stars.x]))
+    near = tree.query_ball_point(np.column_stack([use.y, use.x]), half * 1.5 + radius)
+    for i, others in enumerate(near):
+        row, column = np.rint(use.y[i]), np.rint(use.x[i])
+        for j in others:
+            dy, dx = stars.y[j] - row, stars.x[j] - column
+            if np.hypot(stars.y[j] - use.y[i], stars.x[j] - use.x[i]) > 1.0:
+                covered[i] |= np.hypot(offsets[:, None] - dy, offsets[None, :] - dx) < radius
+    return covered
 
 
 def _centred(stamps: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,17 +178,18 @@ def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:
     """Blend into ring means outside the core, taper to zero, and make the sum one."""
     half = psf.shape[0] // 2
     radius = np.hypot(*(np.indices(psf.shape) - half))
-    ring = np.rint(radius).astype(int)
-    count = np.bincount(ring.ravel())
-    mean = np.bincount(ring.ravel(), psf.ravel()) / count
-    outside = mean[int(0.9 * half) : half + 1]
-    floor = float(np.median(outside)) if len(outside) else 0.0  # what is left of the background
-    level = np.interp(radius, np.arange(len(mean)), np.maximum(mean - floor, 0))
-    start = 2.0 * fwhm
-    blend = np.clip((radius - start) / max(fwhm, 1.0), 0, 1)
-    smooth = (1 - blend) * (psf - floor) + blend * level
-    edge = np.clip((half - radius) / ((1 - TAPER) * half), 0, 1)
-    smooth = smooth * edge
+    ring = np.minimum(np.rint(radius).astype(int), half)
+    rings = [psf[ring == r] for r in range(half + 1)]
+    floor = float(np.median(np.concatenate(rings[int(0.8 * half) :])))  # what is left of the background
+    level = np.array([np.median(values) - floor for values in rings])
+    error = np.array([1.25 * np.std(values) / np.sqrt(len(values)) for values in rings])
+    faint = np.flatnonzero((level < 3 * error) & (np.arange(half + 1) > 1.5 * fwhm))
+    if len(faint):  # noise from here on
+        level[faint[0] :] = 0
+    profile = np.interp(radius, np.arange(half + 1), np.minimum.accumulate(np.maximum(level, 0)))
+    blend = np.clip((radius - 1.5 * fwhm) / max(fwhm, 1.0), 0, 1)
+    smooth = (1 - blend) * (psf - floor) + blend * profile
+    smooth = smooth * np.clip((half - radius) / ((1 - TAPER) * half), 0, 1)
     return np.asarray(smooth / smooth.sum(), np.float32)
 
 

@@ -112,7 +112,7 @@ class Evaluate:
         n_duplicates = dict.fromkeys(plain, 0)
         truths = self._plan(key, science, difference, tile, events)
         if len(truths):
-            changed = self.differences.subtraction(self._injected(key, science, truths), template)
+            changed, _ = self.differences.made(self._injected(key, science, truths), template)
             for one in self.detectors:
                 found = own(one(changed), tile)
                 rows, extra = injection_rows(truths, found, changed, cell, tile, one.name, self.flux_unit)

@@ -13,6 +13,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.coadd import CoaddSums, without
 from astrid.stores.cube import Reader
 from astrid.subtraction import Subtractor
+from astrid.subtraction.calibration import calibrated
 from astrid.workflow.keys import Cell
 
 GROUP = "cube"
@@ -134,10 +135,14 @@ class Differences:
         template, template_id = self.templates.of(cell, science)
         return science, template, template_id
 
+    def made(self, science: Image, template: Image) -> tuple[Difference, float]:
+        """Subtract; return the difference with its score calibrated, and the width it had."""
+        return calibrated(self.subtraction(science, template), template)
+
     def of(self, cell: Cell, science: Image, template: Image) -> Difference:
         """Return the difference of a cell."""
         if self.group is None:
-            return self.subtraction(science, template)
+            return self.made(science, template)[0]
         values = self.reader.read_cell(self.group, cell.index, ("flux", "variance", "mask", "psf", "significance"))
         return Difference(**values)
 

@@ -114,7 +114,7 @@ def cell_table(settings: Settings, candidates: pa.Table, counts: pa.Table) -> pa
     rows = []
     for cell in observed(reader, layout.bands):
         values = {name: cube[name][cell.index] for name in CELLS.names if name in cube}
-        values.update({name: difference[name][cell.index] for name in ("template_id", "score_width", "depth_flux")})
+        values.update({name: difference[name][cell.index] for name in ("template_id", "score_width", "noise_correction", "depth_flux")})
         depth, zero_point = float(values["depth_flux"]), float(cube["zero_point"][cell.index])
         place = (cell.tile, cell.epoch, cell.band)
         rows.append(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from astrid.errors import CellSkipped
 from astrid.imaging.coadd import EpochQuality, TemplateRule, coadd
@@ -83,18 +84,19 @@ class Subtract:
     def __call__(self, cell: Cell, ticket: Ticket | None) -> Product:
         """Write the difference (where it is kept) and its numbers."""
         science, template, template_id = self.differences.inputs(cell)
-        difference = self.differences.subtraction(science, template)
+        difference, noise = self.differences.made(science, template)
         if self.keep and ticket is not None:
             write_image(ticket, self.group, cell, difference)
         numbers = {
             "template_id": template_id,
-            "score_width": score_width(difference.significance, difference.mask),
+            "score_width": robust_width(difference.significance, difference.mask),
+            "noise_correction": noise,
             "depth_flux": depth_flux(difference),
         }
         return Product(numbers={self.group: (cell.index, numbers)})
 
 
-def score_width(significance: np.ndarray, mask: np.ndarray) -> float:
+def robust_width(significance: NDArray[np.float32], mask: NDArray[np.uint16]) -> float:
     """Return the robust standard deviation of the unmasked score; NaN where all is masked."""
     values = significance[mask == 0]
     if not len(values):
