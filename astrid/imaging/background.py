@@ -13,8 +13,8 @@ from astrid.image import FloatArray
 
 sep.set_extract_pixstack(2_000_000)
 
-SOURCE_SIGMA = 2.0  # a filtered pixel above this belongs to a source
-SOURCE_MARGIN = 4  # px around a source that are not background
+SOURCE_SIGMA = 2.5  # a filtered pixel above this belongs to a source
+SOURCE_MARGIN = 3  # px around a source that are not background
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from astrid.imaging.background import subtract_background
 from astrid.imaging.cosmicrays import find_cosmic_rays
 from astrid.imaging.detector import bad_edges, saturated_haloes
 from astrid.imaging.noise import white_noise
+from astrid.imaging.stripes import stripes
 from astrid.schema import MaskBit
 
 AB_OF_NJY = 31.4  # AB magnitude of one nJy
@@ -120,6 +121,7 @@ def calibrate(
     )
     found = subtract_background(flux, mask != 0, box=background_box)
     flux = flux - found.level
+    flux = flux - stripes(flux, found.sources | (mask != 0))
     sigma = white_noise(flux, found.sources | (mask != 0))
     if not sigma > 0:
         raise DataError(f"{info.path}: the noise of the background is {sigma}; the image is constant")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -15,7 +14,7 @@ from astrid.imaging.background import clipped_std
 ENOUGH = 5000  # source-free pixels that level and width are measured on
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4
-MESH = 64
+LEVEL_SIGMA = 32.0  # px over which the level is averaged
 
 
 def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
@@ -40,7 +39,7 @@ def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
 def calibrated(difference: Difference, template: Image) -> tuple[Difference, float]:
     """Take the level out of a difference, and divide its score by its measured width.
 
-    What two backgrounds leave, measured on a mesh of 64 px between the sources, is
+    What two backgrounds leave, averaged over some 32 px between the sources, is
     subtracted. What is left of correlated noise (read-out patterns, resampling before us,
     unresolved sources that a single image cannot tell from noise) is measured in the
     score, where the sources are gone, and the variance is scaled to match.
@@ -76,6 +75,9 @@ def calibrated(difference: Difference, template: Image) -> tuple[Difference, flo
 
 
 def _level(values: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
-    side = max(16, min(MESH, min(values.shape) // 4))
-    mesh = sep.Background(np.ascontiguousarray(values, np.float32), mask=~free, bw=side, bh=side, fw=3, fh=3)
-    return np.asarray(mesh.back(), np.float32)
+    spread = clipped_std(values[free])
+    middle = np.float32(np.median(values[free]))
+    used = free & (np.abs(values - middle) < 4 * spread)
+    weight = ndimage.gaussian_filter(used.astype(np.float32), LEVEL_SIGMA, truncate=3.0)
+    total = ndimage.gaussian_filter(np.where(used, values - middle, 0).astype(np.float32), LEVEL_SIGMA, truncate=3.0)
+    return np.asarray(middle + total / (weight + np.float32(0.02)), np.float32)
