@@ -11,6 +11,8 @@ from astrid.image import FloatArray
 EDGE_FRACTION = 0.05  # of the detector that may be given up on each side
 EDGE_SIGMA = 0.7  # of one pixel's noise by which the median of an edge line may differ
 HALO_SIGMA = 5.0
+TRAIL_SIGMA = 5.0
+TRAIL_PIXELS = 30  # how far a trail is followed
 HALO_PIXELS = 40  # largest radius of a halo
 
 
@@ -70,7 +72,8 @@ def saturated_haloes(flux: FloatArray, sigma: float, saturated: NDArray[np.bool_
     """Find what is left of saturated stars around their cores.
 
     No PSF describes the wings of a star that is not measured itself: around each
-    saturated group, rings are given up until their median falls below five sigma.
+    saturated group, rings are given up until their median falls below five sigma,
+    and with them the bright pixels that hang together with them: bleeding, trails of charge.
 
     Parameters
     ----------
@@ -100,5 +103,9 @@ def saturated_haloes(flux: FloatArray, sigma: float, saturated: NDArray[np.bool_
             ring = (distance > radius - 1) & (distance <= radius) & outer
             if ring.any() and np.median(values[ring]) < HALO_SIGMA * sigma:
                 break
-        halo[grown] |= distance < radius
+        core = distance < radius
+        bright = core | ((values > TRAIL_SIGMA * sigma) & (distance < TRAIL_PIXELS))
+        parts, _ = ndimage.label(bright)
+        trail = np.isin(parts, np.unique(parts[core]))
+        halo[grown] |= core | ndimage.binary_dilation(trail, iterations=2)
     return halo

@@ -10,10 +10,12 @@ from scipy import ndimage
 
 from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
+from astrid.subtraction.base import Subtractor
 
 ENOUGH = 5000  # source-free pixels that level and width are measured on
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4
+SMALL = 0.01  # a width this close to one needs no second pass
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
 
 
@@ -36,42 +38,57 @@ def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
     return np.asarray(~near & (difference.mask == 0), bool)
 
 
-def calibrated(difference: Difference, template: Image) -> tuple[Difference, float]:
-    """Take the level out of a difference, and divide its score by its measured width.
+def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> tuple[Difference, float]:
+    """Subtract with the noise correlation measured where it can be: on the difference, between the sources.
 
-    What two backgrounds leave, averaged over some 32 px between the sources, is
-    subtracted. What is left of correlated noise (read-out patterns, resampling before us,
-    unresolved sources that a single image cannot tell from noise) is measured in the
-    score, where the sources are gone, and the variance is scaled to match.
+    A single image cannot tell correlated noise from unresolved sources and an uneven
+    background; in the difference they are gone. The method runs with white noise, the
+    width of its score off sources is the noise correlation, and the method runs again with it.
+    What two backgrounds leave, averaged over some 32 px, is subtracted.
 
     Parameters
     ----------
-    difference : Difference
-        As a method made it.
-    template : Image
-        What was subtracted.
+    method : Subtractor
+        How to subtract.
+    science, template : Image
+        Their own ``noise_correlation`` is used only where fewer than 5000 pixels are
+        free of sources (alert stamps).
 
     Returns
     -------
-    (Difference, width)
-        The width that was divided by; 1, and nothing changed, where fewer than 5000
-        pixels are free of sources.
+    (Difference, noise_correlation)
+        The score has unit width off sources.
+
+    Raises
+    ------
+    AlgorithmError
+        As the method does.
     """
-    free = source_free(difference, template)
+    white = method(replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0))
+    free = source_free(white, template)
     if free.sum() < ENOUGH:
-        return difference, 1.0
-    significance = difference.significance - _level(difference.significance, free)
-    width = clipped_std(significance[free])
+        return method(science, template), science.noise_correlation
+    width = _width(white, free)
     if not width > 0:
-        return difference, 1.0
-    scale = np.float32(width)
+        return white, 1.0
+    if abs(width - 1) > SMALL:
+        measured = {"noise_correlation": width}
+        white = method(replace(science, **measured), replace(template, **measured))
+        left = _width(white, free)
+    else:
+        left = width
+    scale = np.float32(left)
     changed = replace(
-        difference,
-        flux=difference.flux - _level(difference.flux, free),
-        significance=significance / scale,
-        variance=difference.variance * scale**2,
+        white,
+        flux=white.flux - _level(white.flux, free),
+        significance=(white.significance - _level(white.significance, free)) / scale,
+        variance=white.variance * scale**2,
     )
     return changed, width
+
+
+def _width(difference: Difference, free: NDArray[np.bool_]) -> float:
+    return clipped_std((difference.significance - _level(difference.significance, free))[free])
 
 
 def _level(values: FloatArray, free: NDArray[np.bool_]) -> FloatArray:

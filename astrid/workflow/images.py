@@ -13,7 +13,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.coadd import CoaddSums, without
 from astrid.stores.cube import Reader
 from astrid.subtraction import Subtractor
-from astrid.subtraction.calibration import calibrated
+from astrid.subtraction.calibration import subtract_calibrated
 from astrid.workflow.keys import Cell
 
 GROUP = "cube"
@@ -136,8 +136,8 @@ class Differences:
         return science, template, template_id
 
     def made(self, science: Image, template: Image) -> tuple[Difference, float]:
-        """Subtract; return the difference with its score calibrated, and the width it had."""
-        return calibrated(self.subtraction(science, template), template)
+        """Subtract; return the difference and its measured noise correlation."""
+        return subtract_calibrated(self.subtraction, science, template)
 
     def of(self, cell: Cell, science: Image, template: Image) -> Difference:
         """Return the difference of a cell."""
