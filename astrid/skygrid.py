@@ -163,9 +163,7 @@ def lands_on(footprint: Footprint, tile: Tile) -> bool:
     if reach > half + max(corners):
         return False
     y, x = tile.to_pixel(footprint.ra, footprint.dec)
-    return bool(
-        np.nanmax(x) > -0.5 and np.nanmin(x) < nx - 0.5 and np.nanmax(y) > -0.5 and np.nanmin(y) < ny - 0.5
-    )
+    return bool(np.nanmax(x) > -0.5 and np.nanmin(x) < nx - 0.5 and np.nanmax(y) > -0.5 and np.nanmin(y) < ny - 0.5)
 
 
 def _plane(centre: tuple[float, float], scale: float) -> WCS:
