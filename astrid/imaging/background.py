@@ -81,7 +81,7 @@ def find_sources(flux: FloatArray, mask: NDArray[np.bool_], *, sigma: float = SO
         return np.zeros(flux.shape, bool)
     scatter = clipped_std(good)
     above = np.abs(smooth - np.median(good)) > sigma * scatter
-    groups = ndimage.binary_opening(above, structure=np.ones((2, 2)))
+    groups = ndimage.binary_opening(above, structure=np.ones((2, 2), bool))
     strong = np.abs(smooth - np.median(good)) > 4 * scatter
     return np.asarray(ndimage.binary_dilation(groups | strong, iterations=SOURCE_MARGIN), bool)
 
