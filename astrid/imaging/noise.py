@@ -24,10 +24,10 @@ def white_noise(flux: FloatArray, exclude: NDArray[np.bool_]) -> float:
     exclude : (ny, nx) bool array
         Sources and masked pixels.
     """
-    touched = ndimage.binary_dilation(exclude, structure=np.ones((3, 3)))
+    touched = ndimage.binary_dilation(exclude, structure=np.ones((3, 3), bool))
     if np.sum(~touched) < ENOUGH:
         touched = np.zeros_like(touched)
-    high = signal.convolve2d(flux, _LAPLACIAN, mode="same", boundary="symm")
+    high: FloatArray = np.asarray(signal.convolve2d(flux, _LAPLACIAN, mode="same", boundary="symm"), np.float32)
     return clipped_std(high[~touched])
 
 
