@@ -12,6 +12,7 @@ import pyarrow as pa
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import spatial
 
 from astrid.errors import AlgorithmError
 from astrid.image import Exposure, ExposureInfo, FloatArray, Image, MaskArray
@@ -348,7 +349,7 @@ def _resized(psf: FloatArray, size: int) -> FloatArray:
     out[half - cut[0] : half + cut[0] + 1, half - cut[1] : half + cut[1] + 1] = psf[
         middle[0] - cut[0] : middle[0] + cut[0] + 1, middle[1] - cut[1] : middle[1] + cut[1] + 1
     ]
-    return out / out.sum()
+    return np.asarray(out / out.sum(), np.float32)
 
 
 def _seeing(stars: StarList) -> float:
@@ -360,8 +361,6 @@ def _not_suspect(stars: StarList, suspects: NDArray[np.integer]) -> NDArray[np.b
     """Whether no suspect pixel lies within 1.5 px of each star."""
     if not len(suspects) or not len(stars):
         return np.ones(len(stars), bool)
-    from scipy import spatial
-
     distance, _ = spatial.cKDTree(suspects.astype(float)).query(np.column_stack([stars.y, stars.x]))
     return np.asarray(distance > 1.5, bool)
 
