@@ -85,22 +85,23 @@ def measure_psf(
     if len(use) >= MIN_STARS:  # galaxies and blends are wider than the stars, hot pixels sharper
         width = np.median(use.fwhm)
         spread = max(1.4826 * float(np.median(np.abs(use.fwhm - width))), 0.03 * float(width))
-        use = use[np.abs(use.fwhm - width) < 3 * spread][:MAX_STARS]
+        use = use[np.asarray(np.abs(use.fwhm - width) < 3 * spread, bool)][:MAX_STARS]
     if len(use) < MIN_STARS:
         return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
     bad = cut_windows((mask != 0).astype(np.uint8), use.y, use.x, (size, size)) > 0
     bad |= _neighbours(use, stars, size, radius=1.5 * fwhm)
     stamps = cut_windows(flux, use.y, use.x, (size, size)).astype(np.float64)
     noise = cut_windows(variance, use.y, use.x, (size, size)).astype(np.float64)
-    core = np.hypot(*np.indices((size, size)) - half) <= 1.5 * fwhm
-    whole = ~(bad & core).any(axis=(1, 2))
+    y, x = np.indices((size, size)) - half
+    core = np.hypot(y, x) <= 1.5 * fwhm
+    whole = np.asarray(~(bad & core).any(axis=(1, 2)), bool)
     stamps, noise, bad = stamps[whole], noise[whole], bad[whole]
     use = use[whole]
     if len(use) < MIN_STARS:
         return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
     centred = _centred(stamps, use.y, use.x)
-    psf, total, kept = _robust_mean(centred, noise, bad, core)
-    psf = _smooth_wings(psf, fwhm)
+    mean, total, kept = _robust_mean(centred, noise, bad, core)
+    psf = _smooth_wings(mean, fwhm)
     scatter = np.std(centred[kept][:, half, half] / total[kept]) / np.sqrt(kept.sum()) / max(psf[half, half], 1e-6)
     return ConstantPsf(psf, f"stars ({int(kept.sum())})", float(scatter))
 
@@ -108,7 +109,8 @@ def measure_psf(
 def moffat(size: int, fwhm: float, beta: float = MOFFAT_BETA) -> FloatArray:
     """Return a round Moffat profile, integrated over pixels and summing to one."""
     over = 5
-    radius = np.hypot(*(np.indices((size * over, size * over)) - (size * over - 1) / 2)) / over
+    y, x = np.indices((size * over, size * over)) - (size * over - 1) / 2
+    radius = np.hypot(y, x) / over
     alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
     fine = (1 + (radius / alpha) ** 2) ** -beta
     coarse = fine.reshape(size, over, size, over).sum(axis=(1, 3))
@@ -126,7 +128,7 @@ def _neighbours(use: StarList, stars: StarList, size: int, radius: float) -> NDA
     covered = np.zeros((len(use), size, size), bool)
     offsets = np.arange(size) - half
     tree = spatial.cKDTree(np.column_stack([stars.y, stars.x]))
-    near = tree.query_ball_point(np.column_stack([use.y, use.x]), half * 1.5 + radius)
+    near = np.asarray(tree.query_ball_point(np.column_stack([use.y, use.x]), half * 1.5 + radius), object)
     for i, others in enumerate(near):
         row, column = np.rint(use.y[i]), np.rint(use.x[i])
         for j in others:
@@ -177,7 +179,8 @@ def _robust_mean(
 def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:
     """Blend into ring means outside the core, taper to zero, and make the sum one."""
     half = psf.shape[0] // 2
-    radius = np.hypot(*(np.indices(psf.shape) - half))
+    y, x = np.indices(psf.shape) - half
+    radius = np.hypot(y, x)
     ring = np.minimum(np.rint(radius).astype(int), half)
     rings = [psf[ring == r] for r in range(half + 1)]
     floor = float(np.median(np.concatenate(rings[int(0.8 * half) :])))  # what is left of the background
