@@ -152,17 +152,16 @@ def robust_fit(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Weighted least squares with rejection of stars beyond four robust sigma."""
     terms = design(*place, degree, centre, half)
-    keep = np.ones(len(sigma), bool)
-    middle = np.median(residual, axis=0)
-    keep &= np.hypot(*(residual - middle).T) < max(5 * 1.4826 * np.median(np.hypot(*(residual - middle).T)), 0.5)
-    coefficients = np.zeros((2, terms.shape[1]))
+    distance = np.hypot(*(residual - np.median(residual, axis=0)).T)
+    keep: NDArray[np.bool_] = distance < max(5 * 1.4826 * float(np.median(distance)), 0.5)
+    coefficients: Floats = np.zeros((2, terms.shape[1]))
     for _ in range(5):
         weight = 1 / sigma[keep]
         solved, *_ = np.linalg.lstsq(terms[keep] * weight[:, None], residual[keep] * weight[:, None], rcond=None)
-        coefficients = solved.T
+        coefficients = np.asarray(solved.T, np.float64)
         left = (residual - terms @ solved) / sigma[:, None]
         spread = max(1.4826 * float(np.median(np.abs(left[keep]))), 0.3)
-        new = (np.abs(left) < 4 * spread).all(axis=1)
+        new: NDArray[np.bool_] = np.all(np.abs(left) < 4 * spread, axis=1)
         if new.sum() < terms.shape[1] + 3 or (new == keep).all():
             break
         keep = new
@@ -193,13 +192,13 @@ def vote_offset(stars: StarList, expected: Floats, radius: float) -> tuple[Float
     """Return the offset that most pairs of stars agree on, and how many do."""
     found = np.column_stack([stars.y, stars.x])[:VOTE_STARS]
     tree = spatial.cKDTree(expected)
-    near = tree.query_ball_point(found, radius)
+    near = np.asarray(tree.query_ball_point(found, radius), object)
     pairs = [(i, j) for i, js in enumerate(near) for j in js]
     if not pairs:
         return np.zeros(2), 0
     i, j = np.array(pairs).T
     offsets = found[i] - expected[j]
-    counts = np.array([len(c) for c in spatial.cKDTree(offsets).query_ball_point(offsets, 1.0)])
+    counts = np.asarray(spatial.cKDTree(offsets).query_ball_point(offsets, 1.0, return_length=True))
     peak = offsets[int(np.argmax(counts))]
     inside = np.hypot(*(offsets - peak).T) < 1.0
     return np.median(offsets[inside], axis=0), int(counts.max())
@@ -210,7 +209,7 @@ def match_nearest(stars: StarList, expected: Floats, *, radius: float) -> NDArra
     found = np.column_stack([stars.y, stars.x])
     forward, to = spatial.cKDTree(expected).query(found, distance_upper_bound=radius)
     _, back = spatial.cKDTree(found).query(expected, distance_upper_bound=radius)
-    near = np.flatnonzero(np.isfinite(forward))
+    near, to, back = np.flatnonzero(np.isfinite(forward)), np.asarray(to), np.asarray(back)
     mutual = near[back[to[near]] == near]
     return np.column_stack([mutual, to[mutual]]).astype(np.intp)
 
