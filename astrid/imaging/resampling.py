@@ -59,7 +59,7 @@ def pixel_area(y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.f
     """Return the area on the detector, in its pixels, of each pixel of a tile."""
     yy, yx = np.gradient(y)
     xy, xx = np.gradient(x)
-    return np.abs(yy * xx - yx * xy)
+    return np.asarray(np.abs(yy * xx - yx * xy), np.float64)
 
 
 def resample(
