@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from astropy.time import Time
@@ -221,7 +221,7 @@ def without(sums: CoaddSums, epoch: int, image: Image) -> Image:
     flux = sums.image.flux * sums.weight_sum - np.where(good, weight * image.flux, 0)
     variance_sum = np.maximum(sums.weight2_variance_sum - np.where(good, weight**2 * image.variance, 0), 0)
     total = sum(sums.weights.values())
-    psf = (sums.image.psf * np.float32(total) - image.psf * weight) / np.float32(total - float(weight))
+    psf = ((sums.image.psf * np.float32(total) - image.psf * weight) / (total - float(weight))).astype(np.float32)
     rms = math.sqrt(max((sums.image.astrometric_rms * total) ** 2 - (float(weight) * image.astrometric_rms) ** 2, 0))
     return _finish(flux, weight_sum, variance_sum, sums.image.mask, psf, rms / (total - float(weight)))
 
@@ -237,14 +237,15 @@ def usable(image: Image, center: NDArray[np.float32], *, n_epochs: int) -> NDArr
 
 def _center(read: Callable[[int], Image], epochs: Sequence[int], weights: dict[int, float]) -> NDArray[np.float32]:
     """Mean of each pixel over the epochs, without its lowest and highest where there are three."""
-    total = low = high = count = None
+    total: NDArray[Any] | None = None
+    low = high = count = np.empty(0)
     for epoch in epochs:
         image = read(epoch)
         weights[epoch] = weight_of(image)
         good = image.mask == 0
         value = np.where(good, image.flux, 0)
         if total is None:
-            total, count = value, good.astype(np.int16)
+            total, count = value, good.astype(np.float64)
             low = np.where(good, image.flux, np.inf)
             high = np.where(good, image.flux, -np.inf)
         else:
@@ -252,7 +253,7 @@ def _center(read: Callable[[int], Image], epochs: Sequence[int], weights: dict[i
             count = count + good
             low = np.minimum(low, np.where(good, image.flux, np.inf))
             high = np.maximum(high, np.where(good, image.flux, -np.inf))
-    if total is None or count is None:
+    if total is None:
         raise CellSkipped("no template: no usable epoch")
     trimmed = count >= 3
     with np.errstate(invalid="ignore", divide="ignore"):
