@@ -397,7 +397,7 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     rows, curves = [], {}
     for one in detectors:
         counted = counts.filter(pc.equal(counts["detector"], one.name))
-        common = {
+        common: dict[str, Any] = {
             "dataset": settings.survey.name,
             "subtraction": settings.word("subtraction"),
             "detector": one.name,
