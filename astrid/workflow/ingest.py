@@ -73,8 +73,10 @@ def number_epochs(
         at_time.setdefault((info.band, _slot(info)), epoch)
     numbered = []
     for info in sorted(exposures, key=lambda info: (info.mjd, info.exposure_id)):
-        epoch = before.get(info.exposure_id)
-        if epoch is None:
+        given = before.get(info.exposure_id)
+        if given is not None:
+            epoch = given
+        else:
             near = [at_time.get((info.band, _slot(info) + step)) for step in (0, -1)]
             epoch = next((e for e in near if e is not None), following.get(info.band, 0))
         following[info.band] = max(following.get(info.band, 0), epoch + 1)
