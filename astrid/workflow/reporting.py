@@ -75,7 +75,7 @@ def split(candidates: pa.Table, verdicts: pa.Table, detector: str) -> tuple[pa.T
     is_false = pc.is_in(candidates["candidate_id"], value_set=false["candidate_id"])
     ranked = candidates.append_column("_rank", pc.abs(candidates["significance"]))
     order = [("_rank", "descending"), ("candidate_id", "ascending")]
-    return tuple(ranked.filter(keep).sort_by(order).drop(["_rank"]) for keep in (is_false, pc.invert(is_false)))  # type: ignore[return-value]
+    return tuple(ranked.filter(keep).sort_by(order).drop(["_rank"]) for keep in (is_false, pc.invert(is_false)))
 
 
 def curves_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -114,7 +114,12 @@ def cell_table(settings: Settings, candidates: pa.Table, counts: pa.Table) -> pa
     rows = []
     for cell in observed(reader, layout.bands):
         values = {name: cube[name][cell.index] for name in CELLS.names if name in cube}
-        values.update({name: difference[name][cell.index] for name in ("template_id", "score_width", "noise_correction", "depth_flux")})
+        values.update(
+            {
+                name: difference[name][cell.index]
+                for name in ("template_id", "score_width", "noise_correction", "depth_flux")
+            }
+        )
         depth, zero_point = float(values["depth_flux"]), float(cube["zero_point"][cell.index])
         place = (cell.tile, cell.epoch, cell.band)
         rows.append(
@@ -163,7 +168,8 @@ class Pictures:
 
     def gallery(self, candidates: pa.Table, *, is_false_alarm: bool) -> tuple[Stamps, ...]:
         """Return stamps of the first candidates, one per object."""
-        shown, seen = [], set()
+        shown: list[dict[str, Any]] = []
+        seen: set[str] = set()
         for row in candidates.to_pylist():
             if len(shown) == GALLERY:
                 break
