@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from astropy.units import Quantity
+from astropy.wcs import WCS
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -31,6 +34,11 @@ def coordinate_map(to_native: Mapping2D, shape: tuple[int, int]) -> tuple[FloatA
         Turns tile ``(y, x)`` into detector ``(y, x)``.
     shape : tuple of int
         (ny, nx) of the tile.
+
+    Returns
+    -------
+    (y, x) : (ny, nx) arrays
+        In pixels of the detector.
     """
     ny, nx = shape
     sparse_y = np.linspace(0, ny - 1, max(6, ny // GRID_STEP + 1))
@@ -90,13 +98,17 @@ def resample(
     Returns
     -------
     (flux, variance, mask) : (ny, nx) arrays
+        Where the detector ends, flux is zero and the mask says `MaskBit.NO_DATA`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
     """
     area = pixel_area(y, x)
     places = np.stack([y, x])
     if method == "reproject":
-        from reproject.array_utils import map_coordinates as bicubic
-
-        values = np.asarray(bicubic(np.asarray(flux, np.float64), places, order="bicubic", mode="nearest", cval=np.nan))
+        values = _reprojected(flux, y, x)
     elif method == "spline":
         values = ndimage.map_coordinates(flux, places, output=np.float32, order=3, mode="nearest")
     else:
@@ -117,3 +129,38 @@ def resample(
             new_mask[share > MASKED_SHARE] |= bit.value
     new_mask[outside] |= MaskBit.NO_DATA.value
     return new_flux, new_variance, new_mask
+
+
+_PIXELS = (Quantity, (), {"unit": "pixel"})
+
+
+class _Places(BaseLowLevelWCS):  # type: ignore[misc] # astropy ships no types
+    """A grid whose "world" is where its pixels lie on the detector."""
+
+    pixel_n_dim = world_n_dim = 2
+    world_axis_physical_types = (None, None)
+    world_axis_units = ("pixel", "pixel")
+    world_axis_object_components = (("x", 0, "value"), ("y", 0, "value"))
+    world_axis_object_classes: dict[str, Any] = {"x": _PIXELS, "y": _PIXELS}  # noqa: RUF012 # as APE 14 has it
+
+    def __init__(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> None:
+        self.y, self.x = y, x
+
+    def pixel_to_world_values(self, *pixel: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        row, column = np.rint(pixel[1]).astype(int), np.rint(pixel[0]).astype(int)
+        return self.x[row, column], self.y[row, column]
+
+    def world_to_pixel_values(self, *world: NDArray[np.floating]) -> Any:
+        raise NotImplementedError("the way back is not needed")
+
+
+def _reprojected(flux: FloatArray, y: NDArray[np.floating], x: NDArray[np.floating]) -> FloatArray:
+    """Interpolate by the reproject package; zero outside."""
+    from reproject import reproject_interp
+
+    detector = WCS(naxis=2)  # pixel coordinates as they are
+    detector.wcs.crpix = [1, 1]
+    detector.wcs.cunit = ["pixel", "pixel"]
+    data = (flux.astype(np.float64), detector)
+    values, _ = reproject_interp(data, _Places(y, x), shape_out=y.shape, order="bicubic", roundtrip_coords=False)
+    return np.asarray(np.nan_to_num(values), np.float32)
