@@ -72,8 +72,7 @@ def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> 
     if not width > 0:
         return white, 1.0
     if abs(width - 1) > SMALL:
-        measured = {"noise_correlation": width}
-        white = method(replace(science, **measured), replace(template, **measured))
+        white = method(replace(science, noise_correlation=width), replace(template, noise_correlation=width))
         left = _width(white, free)
     else:
         left = width
