@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from astrid.imaging.photometry import cut_windows, shifted_psfs
+from astrid.imaging.psf import fit_fluxes, measure_psf, moffat, psf_fwhm
+from astrid.imaging.stars import find_stars
+from astrid.simulation.psf import MoffatPsf
+
+SHAPE = (330, 350)
+MASK = np.zeros(SHAPE, np.uint16)
+ONE = np.ones(SHAPE, np.float32)
+
+
+def field(psf: np.ndarray, seed: int, *, n: int = 60, low: float = 3.3, high: float = 4.7) -> np.ndarray:
+    """Stars at any sub-pixel place in white noise, with their photon noise."""
+    rng = np.random.default_rng(seed)
+    flux = rng.normal(0, 1, SHAPE)
+    half = psf.shape[0] // 2
+    y, x = rng.uniform(half + 1, SHAPE[0] - half - 2, n), rng.uniform(half + 1, SHAPE[1] - half - 2, n)
+    for row, column, total, stamp in zip(y, x, 10 ** rng.uniform(low, high, n), shifted_psfs(psf, y, x), strict=True):
+        r, c = int(np.rint(row)), int(np.rint(column))
+        model = np.maximum(total * stamp, 0)
+        flux[r - half : r + half + 1, c - half : c + half + 1] += model + rng.normal(0, 1, model.shape) * np.sqrt(model)
+    return flux.astype(np.float32)
+
+
+@pytest.mark.parametrize(("fwhm", "ellipticity"), [(2.3, 0.0), (3.0, 0.1), (4.0, 0.05)])
+def test_the_psf_of_stars_is_the_true_one(fwhm, ellipticity):
+    true = MoffatPsf(fwhm, 3.5, ellipticity, 30.0).image((35, 35))
+    flux = field(true, 1)
+    found = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=35, fwhm=fwhm)
+    assert found.origin.startswith("stars")
+    assert found.psf.sum() == pytest.approx(1, abs=1e-5)
+    assert found.psf[17, 17] == pytest.approx(true[17, 17], rel=0.03)
+    assert np.abs(found.psf - true).max() < 0.03 * true.max()
+    assert psf_fwhm(found.psf) == pytest.approx(psf_fwhm(true), rel=0.02)
+
+
+def test_the_psf_is_centred():
+    true = MoffatPsf(2.6, 3.5, 0.0, 0.0).image((35, 35))
+    flux = field(true, 2)
+    psf = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=35, fwhm=2.6).psf
+    inner = np.s_[10:25, 10:25]
+    y, x = np.indices(psf.shape) - 17
+    assert abs(np.sum((psf * y)[inner])) < 0.02
+    assert abs(np.sum((psf * x)[inner])) < 0.02
+
+
+def test_the_mean_psf_is_the_same_everywhere():
+    flux = field(moffat(25, 2.5), 3)
+    found = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=25, fwhm=2.5)
+    np.testing.assert_array_equal(found.at(0, 0), found.at(300, 200))
+
+
+def test_without_stars_it_is_a_moffat_of_the_given_width():
+    flux = np.random.default_rng(4).normal(0, 1, SHAPE).astype(np.float32)
+    found = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=25, fwhm=3.0)
+    assert found.origin.startswith("moffat")
+    np.testing.assert_array_equal(found.psf, moffat(25, 3.0))
+
+
+@pytest.mark.parametrize("size", [8, 20, 7])
+def test_an_even_or_tiny_side_is_refused(size):
+    flux = np.zeros(SHAPE, np.float32)
+    with pytest.raises(ValueError, match=str(size)):
+        measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=size, fwhm=3.0)
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
+def test_a_moffat_has_the_width_that_was_asked_for(fwhm):
+    psf = moffat(61, fwhm).astype(float)
+    y, x = np.indices(psf.shape) - 30
+    profile = np.interp(fwhm / 2, np.arange(31), psf[30, 30:])
+    assert psf.sum() == pytest.approx(1, abs=1e-5)
+    assert profile / psf[30, 30] == pytest.approx(0.5, abs=0.06)  # integrated over pixels, so a little wider
+    assert abs((psf * y).sum()) + abs((psf * x).sum()) < 1e-6
+
+
+def test_fitted_fluxes_leave_nothing_of_the_stars():
+    psf = moffat(25, 2.6)
+    flux = field(psf, 5, n=12)
+    stars = find_stars(flux, ONE, MASK)
+    use = stars[stars.is_clean]
+    total, residual, model = fit_fluxes(flux, MASK, psf, use)
+    left = np.nansum(residual, axis=(1, 2)) / total
+    assert np.abs(np.median(left)) < 0.02
+    np.testing.assert_allclose(model + residual, cut_windows(flux, use.y, use.x, psf.shape), atol=1e-3)
