@@ -11,12 +11,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from noise_honesty import Silent
-from provenance import provenance
-
 from astrid.cli import build, compose
 from astrid.stores.tables import read_json
 from astrid.workflow.pipeline import execute
+from benchmarks.noise_honesty import Silent
+from benchmarks.provenance import provenance
 
 
 def main() -> None:

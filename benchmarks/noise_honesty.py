@@ -1,6 +1,6 @@
 """Whether five sigma mean five sigma: the score of differences against white noise through the same filter.
 
-    python benchmarks/noise_honesty.py --out noise_honesty.json
+    python -m benchmarks.noise_honesty --out noise_honesty.json
 
 Simulated exposures without transients, cosmic rays, trails or defects go through the steps of a run, resampling by
 fractions of a pixel included. What is left in the differences is noise, and what subtraction does wrong.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.calibration import source_free
+from astrid.workflow.images import read_image
 from astrid.workflow.pipeline import execute
 from astrid.workflow.preprocess import read_tiles
 from astrid.workflow.runner import Outcome
@@ -40,7 +41,7 @@ CLEAN = (
     "survey.hot_pixels=0",
     "survey.satellite_trail_probability=0",
 )
-AWAY = 25  # px from a saturated pixel of either image
+AWAY = 25  # px from a pixel that is saturated in any epoch
 WHITE = 4  # times as much white noise as there are pixels
 
 
@@ -98,7 +99,13 @@ class Honesty:
 
 
 def measure(
-    folder: Path, *, seeds: Sequence[int], n_epochs: int, side: int = 1000, options: Sequence[str] = ()
+    folder: Path,
+    *,
+    seeds: Sequence[int],
+    n_epochs: int,
+    side: int = 1000,
+    options: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> Honesty:
     """Run the steps up to subtraction for each seed and gather the statistics of the score."""
     scores, off, widths, worst = [], [], [], []
@@ -122,6 +129,7 @@ def measure(
                 noise = white_score(rng, difference)
                 for threshold in (4, 5):
                     white[str(threshold)] += len(peaks_of(noise, used, difference, threshold)) / WHITE
+        say(f"after seed {seed}: {sum(map(len, scores)) / 1e6:.1f} Mpx, {peaks} peaks, {white} in white noise")
     worst.sort(key=lambda peak: -abs(peak.score))
     return Honesty(
         megapixels=sum(len(part) for part in scores) / 1e6,
@@ -147,17 +155,21 @@ def differences(
         raise RuntimeError(f"{failures} keys failed; see {settings.run_folder / 'astrid.log'}")
     made = differences_of(settings)
     tiles = read_tiles(settings.cube_folder)
-    for cell in cells(settings, settings.cube_store.layout("cube").bands):
+    keys = cells(settings, settings.cube_store.layout("cube").bands)
+    saturated = np.logical_or.reduce(
+        [(read_image(made.reader, cell).mask & MaskBit.SATURATED.value) != 0 for cell in keys]
+    )
+    far = ndimage.distance_transform_edt(~saturated) > AWAY
+    for cell in keys:
         try:
             science, template, _ = made.inputs(cell)
         except CellSkipped:
             continue
         difference = made.of(cell, science, template)
-        saturated = ((science.mask | template.mask) & MaskBit.SATURATED.value) != 0
         tile = tiles[cell.tile]
         y, x = np.indices(difference.mask.shape)
         core = tile.in_core(y.ravel(), x.ravel()).reshape(y.shape)
-        used = core & (difference.mask == 0) & (ndimage.distance_transform_edt(~saturated) > AWAY)
+        used = core & (difference.mask == 0) & far
         yield str(cell), difference, template, used
 
 
@@ -204,17 +216,23 @@ def described(seed: int, cell: str, score: NDArray[Any], template: Image, y: int
     return Peak(seed, cell, int(y), int(x), round(float(score[y, x]), 2), round(snr, 1))
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
 def main() -> None:
     """Measure, print and write the numbers."""
-    from provenance import provenance
+    from benchmarks.provenance import provenance
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("noise_honesty.json"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=8)
     given, options = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), seeds=range(1, given.seeds + 1), n_epochs=given.epochs, options=options)
+        found = measure(
+            Path(folder), seeds=range(1, given.seeds + 1), n_epochs=given.epochs, options=options, say=_print
+        )
     text = json.dumps({**asdict(found), **provenance()}, indent=1)
     given.out.write_text(text + "\n")
     print(text)

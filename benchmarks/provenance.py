@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
         "python": platform.python_version(),
         "commit": git("rev-parse", "--short", "HEAD") + changed,
-        "command": " ".join(["python", os.path.relpath(sys.argv[0], here.parent), *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
     }
 
 
