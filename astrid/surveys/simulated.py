@@ -118,6 +118,11 @@ class Simulated:
         return ""
 
     @property
+    def tile_core(self) -> int:
+        """Side of the cores that suit the field; ``grid.core`` replaces it."""
+        return 512
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the configuration, in every header."""
         return hashlib.sha256(repr((_RENDERING, sorted(asdict(self).items()))).encode()).hexdigest()[:16]
