@@ -55,7 +55,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 		links=$$($$pip config get global.find-links 2>/dev/null | xargs); \
 		index=$$($$pip config get global.index-url 2>/dev/null | xargs); \
 		echo "Installing about 100 packages with uv ..."; \
-		UV_FIND_LINKS=$${UV_FIND_LINKS:-$$links} $${index:+env UV_DEFAULT_INDEX=$$index} $(BIN)/uv pip install --quiet \
+		UV_SYSTEM_CERTS=1 UV_FIND_LINKS=$${UV_FIND_LINKS:-$$links} $${index:+env UV_DEFAULT_INDEX=$$index} $(BIN)/uv pip install --quiet \
 			--python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'; }; then :; \
 	else \
 		echo "Installing about 100 packages with pip (a few minutes) ..."; \

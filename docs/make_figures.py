@@ -48,7 +48,7 @@ def chosen(objects: pd.DataFrame, candidates: pd.DataFrame) -> pd.Series:
 
 def stamp(folder: Path, candidate: pd.Series, layer: str) -> np.ndarray:
     """Return a cut-out around a candidate."""
-    group, _, cell = candidate.stamp.partition(":")
+    group, _, _ = candidate.stamp.partition(":")
     catalogue = folder.parent.parent / "cubes"
     cube = astrid.open_cube(catalogue)
     where = {"tile": int(candidate.tile), "band": list(cube.band.values).index(candidate.band)}
