@@ -53,6 +53,7 @@ Options are key=value, for example
 
 A second run does only what is missing. `astrid run --cfg` lists every option.
 """
+WIDTH = 100  # columns of output that is not on a terminal
 COMMANDS = ("run", "ingest", "preprocess", "subtract", "detect", "evaluate", "report", "status")
 
 
@@ -66,14 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_command(words: list[str]) -> int:
     """Do what the words say and return the exit code."""
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    # tables keep their columns where the output goes into a file or a pipe
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     if not words or words[0] in ("-h", "--help", "help") or "--help" in words or "-h" in words:
         console.print(HELP, end="", markup=False)
         return 0
     if words[0] == "--version":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        console.print(f"astrid {version('astrid')}")
+        try:
+            console.print(f"astrid {version('astrid')}")
+        except PackageNotFoundError:
+            console.print("astrid (not installed)")
         return 0
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.IGNORECASE) for word in words)
     try:
@@ -138,14 +144,37 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
 
     with initialize_config_dir(str(config_folder()), version_base=None, job_name="astrid"):
         try:
-            return hydra_compose(command, list(overrides))
+            config = hydra_compose(command, list(overrides))
+            _check_numbers(config, hydra_compose(command, [word for word in overrides if _chooses(word)]), overrides)
+            return config
         except (HydraException, OmegaConfBaseException) as error:
             known = hydra_compose("run")
             raise UsageError(_explain(error, known)) from error
 
 
+def _chooses(word: str) -> bool:
+    """Say whether an override chooses a file of a group."""
+    return (config_folder() / word.partition("=")[0].lstrip("+~")).is_dir()
+
+
+def _check_numbers(config: DictConfig, default: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse text where the default is a number or a switch."""
+    from omegaconf import OmegaConf
+
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        usual, given = (OmegaConf.select(one, key) for one in (default, config))
+        if isinstance(usual, (bool, int, float)) and isinstance(given, str):
+            kind = "true or false" if isinstance(usual, bool) else "a number"
+            raise UsageError(f"{key} must be {kind}, got {given!r}; the default is {usual}")
+
+
 def _explain(error: Exception, known: DictConfig) -> str:
     """Say in a line what is wrong with an override and what would be right."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read: {str(error).splitlines()[0]}"
     text = str(error)
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
@@ -195,6 +224,9 @@ def build(config: DictConfig, command: str = "run") -> Settings:
 
     from astrid.workflow.settings import Grid, Linking, Settings, choose_name
 
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UsageError(f"{missing[0]} must be given: {missing[0]}=...; `astrid --help` shows an example")
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     parts: dict[str, Any] = {}
     for group in ("survey", "preprocess", "template", "subtraction", "detection", "evaluation", "cluster", "store"):
@@ -262,14 +294,29 @@ def _multirun(command: str, overrides: list[str], console: Console) -> int:
             console.print(f"job {number} failed: {error}", markup=False, style="bold red")
             codes.append(2)
 
-    compose(command, [re.sub(r"(=[^,]*),.*", r"\1", word) for word in overrides])  # a typo fails before the first job
+    compose(command, _first_values(command, overrides))  # a typo fails before the first job
     saved = sys.argv
-    sys.argv = ["astrid", "-m", *overrides]
+    sys.argv = ["astrid", "-m", *overrides, "hydra.sweep.dir=runs"]  # where Hydra notes the values
     try:
         hydra.main(version_base=None, config_path=str(config_folder()), config_name=command)(job)()
     finally:
         sys.argv = saved
     return max(codes, default=2)
+
+
+def _first_values(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of the first job of a multirun."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UsageError(_explain(error, compose(command, []))) from error
+    return [
+        f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}" if one.is_sweep_override() else word
+        for one, word in zip(parsed, overrides, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ class TerminalProgress:
         self.bars.console.print(message, markup=False)
 
 
+REASONS = 5  # how many reasons of failures are printed
 WORDS = (("done", "done"), ("already", "done before"), ("skipped", "skipped"), ("failed", "failed"))
 
 
@@ -99,10 +100,20 @@ def print_results(folder: Path, until: str, failures: int, console: Console) -> 
         console.print(note, markup=False)
     ledger = read_table(folder / "ledger.parquet", LEDGER)
     if failures:
-        reasons = Counter(row["reason"] for row in ledger.to_pylist() if row["status"] == "failed")
+        failed = [row for row in ledger.to_pylist() if row["status"] == "failed"]
+        reasons = Counter(row["reason"] for row in failed)
+        first = {row["reason"]: f"{row['step']} {row['key']}" for row in reversed(failed)}
         console.print(f"{failures} failed:", style="bold red")
-        for reason, count in reasons.most_common(5):
-            console.print(f"  {count} x {reason}", markup=False, soft_wrap=True)
+        for reason, count in reasons.most_common(REASONS):
+            more = f" and {count - 1} more" if count > 1 else ""
+            console.print(f"  {first[reason]}{more}: {reason}", markup=False, soft_wrap=True)
+        if len(reasons) > REASONS:
+            console.print(
+                f"  and {len(reasons) - REASONS} other reasons: see {_short(folder)}/astrid.log", markup=False
+            )
+    skipped = Counter((row["step"], row["reason"]) for row in ledger.to_pylist() if row["status"] == "skipped")
+    for (step, reason), count in skipped.most_common(REASONS):
+        console.print(f"{step}: {count} skipped: {reason}", markup=False, soft_wrap=True)
     for name in ("report.html", "candidates.parquet") if until == "report" else ("candidates.parquet",):
         path = folder / name
         if path.exists():
