@@ -12,6 +12,7 @@ from astrid.imaging.photometry import shifted_psfs
 SHARP_SIGMA = 6.0  # significance of the second derivative
 GROW_SIGMA = 4.0
 SHARE = 0.4  # of the least light that the neighbours of a star's pixel can have; below it is no star
+DEFICIT_SIGMA = 3.0  # significance of the missing light
 OFFSETS = np.linspace(-0.5, 0.5, 7)
 _SQUARE = np.ones((3, 3), bool)
 
@@ -76,7 +77,7 @@ def sharper_than_stars(excess: FloatArray, sigma: FloatArray, psf: FloatArray) -
         (sum_share, np.sum(around, axis=0), 2.0),
     ):
         least = share * excess
-        too_faint |= (light < SHARE * least) & (least - light > 4 * noise * sigma)
+        too_faint |= (light < SHARE * least) & (least - light > DEFICIT_SIGMA * noise * sigma)
     return too_faint
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
@@ -25,6 +25,7 @@ FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
 LARGEST_FILL_ERROR = 1000.0  # in sigmas of the sky; keeps the variance within single precision
 STAR_SNR = 50.0  # stars from which the model error is measured
 MOST_STARS = 200
+MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
 EDGE_REACH = 16  # pixels
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
@@ -218,13 +219,15 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
 
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     steady = np.minimum(np.abs(s_n), np.abs(s_r))
+    # a PSF that is not quite right leaves rings about a star, not only a residual on it
+    around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":
-        eps = _measure_model_error(s, steady, denominator, mask == 0)
+        eps = _measure_model_error(s, steady, around, denominator, mask == 0)
     else:
         eps = float(zogy.model_error)
     if eps > 0:
-        steady *= steady
-        denominator += np.float32(eps**2) * np.maximum(steady - v, 0)
+        around *= around
+        denominator += np.float32(eps**2) * np.maximum(around - v, 0)
 
     # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
     # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
@@ -336,19 +339,23 @@ def _astrometric_variance(
 
 
 def _measure_model_error(
-    s: NDArray[np.float32], steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
+    s: NDArray[np.float32],
+    steady: NDArray[np.float32],
+    around: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    usable: NDArray[np.bool_],
 ) -> float:
     """Relative residual of bright sources beyond their noise, robust over sources.
 
     For each of the brightest peaks of ``steady`` (the part of the score present
     in both images) the mean of S**2 minus its variance is compared with the
-    mean of ``steady**2`` in 5x5 pixels. The median over peaks, divided by the
+    mean of ``around**2`` in 7x7 pixels. The median over peaks, divided by the
     median of chi-squared, is the squared error: one varying star does not move it.
     """
     bright = usable & (steady > STAR_SNR * np.sqrt(variance))
     y, x = np.nonzero(bright)
     ny, nx = s.shape
-    inside = (y > 3) & (y < ny - 4) & (x > 3) & (x < nx - 4)
+    inside = (y > 4) & (y < ny - 5) & (x > 4) & (x < nx - 5)
     y, x = y[inside], x[inside]
     highest = np.zeros(len(y), np.float32)
     for dy, dx in pixel_stencil(3):
@@ -360,10 +367,10 @@ def _measure_model_error(
         return 0.0
     y, x = y[brightest], x[brightest]
     excess, light = np.zeros(len(y)), np.zeros(len(y))
-    for dy, dx in pixel_stencil(2):
+    for dy, dx in pixel_stencil(3):
         at = y + dy, x + dx
         excess += np.where(usable[at], s[at].astype(np.float64) ** 2 - variance[at], 0)
-        light += np.where(usable[at], steady[at].astype(np.float64) ** 2, 0)
+        light += np.where(usable[at], around[at].astype(np.float64) ** 2, 0)
     return float(np.sqrt(max(float(np.median(excess / light)) / MEDIAN_CHI2, 0.0)))
 
 
