@@ -49,6 +49,6 @@ def dask_client() -> Iterator[Client]:
     """A Dask client whose worker lives in this process."""
     with (
         dask.config.set({"distributed.worker.memory.terminate": False}),
-        Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client,
+        Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as client,
     ):
         yield client

@@ -32,7 +32,7 @@ class Local:
         Where a worker is restarted; by default an equal share of 90 % of the
         machine's memory.
     dashboard : str
-        Address of the dashboard; ":0" takes any free port, "" none.
+        Address of the dashboard; "127.0.0.1:0" takes any free port, "" too.
     """
 
     n_workers: int | None = None
@@ -81,7 +81,7 @@ class Local:
                     threads_per_worker=1,
                     memory_limit=limit,
                     host="127.0.0.1",
-                    dashboard_address=self.dashboard or None,
+                    dashboard_address=self.dashboard or "127.0.0.1:0",
                     silence_logs=logging.ERROR,
                 )
             except (OSError, RuntimeError) as error:

@@ -467,13 +467,11 @@ def note_on(settings: Settings, differences: Differences, rows: Sequence[Mapping
     """Return the plain-language note on the threshold."""
     if not rows:
         return "no cell could be evaluated"
-    group = difference_group(settings)
     psf: NDArray[np.float32] | None = None
     for cell in cells(settings, settings.cube_store.layout(GROUP).bands):
         try:
-            names = ("psf",)
-            source = group if settings.keep == "all" else GROUP
-            psf = differences.reader.read_cell(source, cell.index, names)["psf"]
+            science, template, _ = differences.inputs(cell)
+            psf = differences.of(cell, science, template).psf
             break
         except CellSkipped:
             continue
