@@ -11,10 +11,12 @@ from scipy import ndimage
 
 from astrid.detection.base import Detections
 from astrid.image import Difference
-from astrid.imaging.photometry import cut_windows, equivalent_fwhm
+from astrid.imaging.photometry import cut_windows, equivalent_fwhm, psf_flux
 
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
 SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
+SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
+SHARPEST = 1.1  # significance of one pixel relative to that of the PSF around it
 MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
 
 
@@ -31,17 +33,24 @@ class MatchedFilter:
     radius : int or None
         A detection is the highest pixel within this many pixels along each
         axis; None takes the FWHM of the difference.
+    max_chi2 : float or None
+        Largest reduced chi-squared of a point source at the peak, for a faint one; it
+        may grow by ``(SHAPE_ERROR * significance)**2``, for no PSF is exact. Cosmic rays, hot
+        pixels and rings about bright stars are above. None takes every peak.
     """
 
     threshold: float = 5.0
     both_signs: bool = True
     radius: int | None = None
+    max_chi2: float | None = 2.5
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
             raise ValueError(f"threshold must be positive, got {self.threshold}")
         if self.radius is not None and self.radius < 1:
             raise ValueError(f"radius must be at least one pixel or null, got {self.radius}")
+        if self.max_chi2 is not None and not self.max_chi2 > 0:
+            raise ValueError(f"max_chi2 must be positive or null, got {self.max_chi2}")
 
     @property
     def name(self) -> str:
@@ -60,7 +69,10 @@ class MatchedFilter:
         order = np.argsort(-np.abs(significance), kind="stable")
         peaks, significance = peaks[order], significance[order]
         y, x = refine_peaks(score, peaks)
-        return Detections(y=y, x=x, significance=significance)
+        keep = np.ones(len(y), bool)
+        if self.max_chi2 is not None:
+            keep = is_point_like(difference, y, x, significance, max_chi2=self.max_chi2)
+        return Detections(y=y[keep], x=x[keep], significance=significance[keep])
 
     def _peaks(self, score: NDArray[Any], mask: NDArray[np.bool_], radius: int) -> NDArray[np.intp]:
         peaks = find_peaks(score, mask, threshold=self.threshold, radius=radius)
@@ -68,6 +80,46 @@ class MatchedFilter:
         around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
         fair: NDArray[np.bool_] = around <= MASKED_SLOPE * score[tuple(peaks.T)]
         return peaks[fair]
+
+
+def is_point_like(
+    difference: Difference,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    significance: NDArray[np.float64],
+    *,
+    max_chi2: float,
+) -> NDArray[np.bool_]:
+    """Whether a point source describes what is at each position.
+
+    The reduced chi-squared of a PSF fit must not exceed
+    ``max_chi2 + (SHAPE_ERROR * significance)**2``, and no pixel may stand out more, against
+    the scatter of pixels, than the whole PSF does against its own noise: one hot pixel would.
+
+    Parameters
+    ----------
+    difference : Difference
+        Where the positions are.
+    y, x, significance : (n,) arrays
+        Of the detections.
+    max_chi2 : float
+        For a faint source.
+
+    Returns
+    -------
+    (n,) bool array
+        True too where a fit was not possible.
+    """
+    if len(y) == 0:
+        return np.ones(0, bool)
+    good = difference.mask == 0
+    pixel = difference.flux / np.sqrt(difference.variance)
+    scatter = 1.4826 * float(np.median(np.abs(pixel[good]))) if good.any() else 1.0
+    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
+    with np.errstate(invalid="ignore"):
+        wrong = fit.chi2 / scatter**2 > max_chi2 + (SHAPE_ERROR * significance) ** 2
+    brightest = np.abs(cut_windows(pixel, y, x, (3, 3))).max(axis=(1, 2)) / scatter
+    return np.asarray(~wrong & (brightest < SHARPEST * np.abs(significance)), bool)
 
 
 def find_peaks(

@@ -25,7 +25,7 @@ def find_suspects(
     Parameters
     ----------
     flux, sigma : (ny, nx) float32 arrays
-        Background-subtracted flux and noise of the background.
+        Background-subtracted flux and its noise, that of the sources included.
     mask : (ny, nx) bool array
         Pixels already known to be unusable.
     psf : (py, px) array
@@ -37,8 +37,15 @@ def find_suspects(
         Pixels ``(y, x)``.
     """
     excess = flux - ndimage.median_filter(flux, 5)
+    # on the flank of a star the median differs from the star: a hot pixel is also sharp without it,
     hot = (excess > SUSPECT_SIGMA * sigma) & sharper_than_stars(excess, sigma, psf)
+    hot &= sharper_than_stars(flux, sigma, psf)
+    # and a dead one is below zero, or below its neighbours on both sides
     dead = (excess < -SUSPECT_SIGMA * sigma) & sharper_than_stars(-excess, sigma, psf)
+    edge = np.pad(flux, 1, mode="edge")
+    beside, above = np.minimum(edge[1:-1, :-2], edge[1:-1, 2:]), np.minimum(edge[:-2, 1:-1], edge[2:, 1:-1])
+    depth = np.maximum(beside, above) - flux
+    dead &= (depth > SUSPECT_SIGMA * ndimage.maximum_filter(sigma, 3)) | (flux < -SUSPECT_SIGMA * sigma)
     return np.argwhere((hot | dead) & ~mask).astype(np.int16)
 
 

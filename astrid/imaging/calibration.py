@@ -140,9 +140,9 @@ def calibrate(
     return Calibrated(flux, variance, mask, found.median, sigma, slope, unit)
 
 
-def mask_cosmic_rays(calibrated: Calibrated, psf: FloatArray) -> Calibrated:
-    """Mask and fill pixels sharper than the PSF allows."""
-    sigma = np.sqrt(calibrated.variance).astype(np.float32)
+def mask_cosmic_rays(calibrated: Calibrated, variance: FloatArray, psf: FloatArray) -> Calibrated:
+    """Mask and fill pixels sharper than the PSF allows; ``variance`` has the sources' own noise."""
+    sigma = np.sqrt(variance).astype(np.float32)
     hit = find_cosmic_rays(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
     if not hit.any():
         return calibrated

@@ -31,7 +31,7 @@ def find_cosmic_rays(
     Parameters
     ----------
     flux, sigma : (ny, nx) float32 arrays
-        Background-subtracted flux and the noise of the background.
+        Background-subtracted flux and its noise, that of the sources included.
     mask : (ny, nx) bool array
         Pixels known to be bad already; never returned.
     psf : (py, px) array

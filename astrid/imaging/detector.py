@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrid.image import FloatArray
+from astrid.imaging.background import dithered
 
 EDGE_FRACTION = 0.05  # of the detector that may be given up on each side
-EDGE_SIGMA = 0.7  # of one pixel's noise by which the median of an edge line may differ
+EDGE_SIGMA = 0.3  # of one pixel's noise by which the median of an edge line may differ
 HALO_SIGMA = 5.0
 TRAIL_SIGMA = 5.0
 TRAIL_PIXELS = 30  # how far a trail is followed
@@ -33,7 +34,7 @@ def bad_edges(flux: FloatArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     -------
     (ny, nx) bool array
     """
-    values = np.where(mask, np.nan, flux)
+    values = np.where(mask, np.nan, dithered(flux, mask))
     bad = np.zeros(flux.shape, bool)
     for axis in (0, 1):
         lines = values if axis == 0 else values.T

@@ -139,9 +139,10 @@ class Preprocess:
             If too few of its pixels are usable.
         """
         calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box)
-        sigma = np.sqrt(calibrated.variance)
-        stars = find_stars(calibrated.flux, sigma, calibrated.mask)
-        psf = self._native_psf(calibrated, stars).psf
+        stars = find_stars(calibrated.flux, np.sqrt(calibrated.variance), calibrated.mask)
+        native_psf = self._native_psf(calibrated, stars)
+        psf = native_psf.psf
+        sigma = np.sqrt(_noise_of_stars(calibrated, stars, native_psf))
         suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
         stars = stars[_not_suspect(stars, suspects)]
         stars = with_psf_flux(stars, calibrated.flux, calibrated.variance, calibrated.mask, psf)
@@ -229,7 +230,8 @@ class Preprocess:
         stars = find_stars(calibrated.flux, np.sqrt(calibrated.variance), calibrated.mask)
         native_psf = self._native_psf(calibrated, stars)
         if self.cosmic_rays:
-            calibrated = mask_cosmic_rays(calibrated, native_psf.psf)
+            noise = _noise_of_stars(calibrated, stars, native_psf)
+            calibrated = mask_cosmic_rays(calibrated, noise, native_psf.psf)
             hits = np.argwhere((calibrated.mask & MaskBit.COSMIC_RAY.value) != 0)
             stars = stars[_not_suspect(stars, hits)]
         variance = with_source_noise(calibrated, stars, native_psf)
@@ -286,12 +288,26 @@ class Preprocess:
 
 def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> FloatArray:
     """Return the variance with the sources' own noise: from the gain, else as measured on the stars."""
-    slope = calibrated.variance_per_flux
-    if slope is None:
-        slope = measure_source_noise(calibrated.flux, calibrated.variance, calibrated.mask, stars, psf.psf)
+    slope = source_noise(calibrated, stars, psf)
     if slope == 0:
         return calibrated.variance
     return (calibrated.variance + np.float32(slope) * np.maximum(calibrated.flux, 0)).astype(np.float32)
+
+
+def _noise_of_stars(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> FloatArray:
+    """Return the variance with source noise, except of light that no neighbour shares and no star makes."""
+    edge = np.pad(calibrated.flux, 1, mode="edge")
+    around = edge[:-2, 1:-1] + edge[2:, 1:-1] + edge[1:-1, :-2] + edge[1:-1, 2:]
+    shared = np.maximum(np.minimum(calibrated.flux, around), 0)
+    variance = calibrated.variance + np.float32(source_noise(calibrated, stars, psf)) * shared
+    return np.asarray(variance, np.float32)
+
+
+def source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> float:
+    """Return the variance that one unit of source flux brings: from the gain, else as measured on the stars."""
+    if calibrated.variance_per_flux is not None:
+        return calibrated.variance_per_flux
+    return measure_source_noise(calibrated.flux, calibrated.variance, calibrated.mask, stars, psf.psf)
 
 
 def with_psf_flux(
