@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,13 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _performance(client: Client | None, path: Path) -> Any:
-    """Record what the cluster did; ``inline`` resources, so that the page opens offline."""
-    return performance_report(filename=str(path), mode="inline") if client is not None else nullcontext()
+@contextmanager
+def _performance(client: Client | None, path: Path) -> Iterator[None]:
+    """Record what the cluster did, on a page that asks the network for nothing."""
+    if client is None:
+        yield
+        return
+    with performance_report(filename=str(path), mode="inline"):
+        yield
+    page = re.sub(r'<link[^>]+href="https?:[^>]*>', "", path.read_text(encoding="utf-8"))  # Bokeh's icon
+    path.write_text(page, encoding="utf-8")
