@@ -49,7 +49,7 @@ def test_relative_noise_says_where_it_is_larger():
 
 def test_sources_of_either_sign_are_found_and_noise_is_not():
     flux = (sky(7) - 357 - SLOPE).astype(np.float32)
-    assert find_sources(flux, GOOD).mean() < 0.02
+    assert find_sources(flux, GOOD).mean() < 0.06  # with the margin around a few peaks of noise
     flux[100:103, 100:103] += 8
     flux[200:203, 200:203] -= 8
     sources = find_sources(flux, GOOD)
