@@ -16,7 +16,7 @@ from astrid.imaging.photometry import cut_windows, equivalent_fwhm, psf_flux
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
 SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
 SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
-SHARPEST = 1.1  # significance of one pixel relative to that of the PSF around it
+SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
 MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
 
 
@@ -42,7 +42,7 @@ class MatchedFilter:
     threshold: float = 5.0
     both_signs: bool = True
     radius: int | None = None
-    max_chi2: float | None = 2.5
+    max_chi2: float | None = 1.4
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
@@ -93,8 +93,8 @@ def is_point_like(
     """Whether a point source describes what is at each position.
 
     The reduced chi-squared of a PSF fit must not exceed
-    ``max_chi2 + (SHAPE_ERROR * significance)**2``, and no pixel may stand out more, against
-    the scatter of pixels, than the whole PSF does against its own noise: one hot pixel would.
+    ``max_chi2 + (SHAPE_ERROR * significance)**2``, and the brightest pixel must not stand out
+    more than the centre of a star of that flux does, give or take its noise: a hot pixel would.
 
     Parameters
     ----------
@@ -119,7 +119,10 @@ def is_point_like(
     with np.errstate(invalid="ignore"):
         wrong = fit.chi2 / scatter**2 > max_chi2 + (SHAPE_ERROR * significance) ** 2
     brightest = np.abs(cut_windows(pixel, y, x, (3, 3))).max(axis=(1, 2)) / scatter
-    return np.asarray(~wrong & (brightest < SHARPEST * np.abs(significance)), bool)
+    noise = cut_windows(np.sqrt(difference.variance), y, x, (1, 1))[:, 0, 0] * scatter
+    centre = np.abs(np.nan_to_num(fit.flux)) * float(difference.psf.max()) / noise
+    too_sharp = brightest > centre + SHARP_SIGMA + SHAPE_ERROR * np.abs(significance)
+    return np.asarray(~wrong & ~too_sharp, bool)
 
 
 def find_peaks(
