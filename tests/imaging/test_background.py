@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astrid.imaging.background import clipped_std, find_sources, subtract_background
+from astrid.imaging.background import clipped_std, dithered, find_sources, subtract_background
 
 SHAPE = (320, 384)
 SLOPE = np.linspace(0, 0.8, SHAPE[1])
@@ -26,6 +26,26 @@ def test_a_slope_is_followed():
     assert abs(error.mean()) < 0.03
     assert error.std() < 0.1
     assert found.median == pytest.approx(357.4, abs=0.05)
+
+
+@pytest.mark.parametrize("level", [357.0, 357.3, 357.5])
+def test_integers_with_a_noise_of_about_one_have_the_background_of_the_real_numbers(level):
+    error = subtract_background(np.rint(sky(1, level=level)), GOOD).level - (level + SLOPE)
+    assert abs(error.mean()) < 0.03
+    assert error.std() < 0.1  # without dither 0.5
+
+
+def test_dither_adds_half_a_step_at_most_and_is_always_the_same():
+    counts = np.rint(sky(2)) / np.float32(60)
+    once, twice = dithered(counts, GOOD), dithered(counts, GOOD)
+    np.testing.assert_array_equal(once, twice)
+    assert np.max(np.abs(once - counts)) <= 0.5 / 60 + 1e-6
+    assert np.std(once - counts) == pytest.approx(1 / 60 / np.sqrt(12), rel=0.05)
+
+
+def test_real_numbers_are_not_dithered():
+    flux = sky(3)
+    assert dithered(flux, GOOD) is flux
 
 
 def test_stars_do_not_raise_the_background_between_them():
