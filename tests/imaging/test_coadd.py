@@ -22,7 +22,9 @@ def images(n: int, *, sigma: float = 2.0, seed: int = 0) -> list[Image]:
     ]
 
 
-def quality(epoch: int, seeing: float, *, rms: float = 1.0, coverage: float = 1.0, mjd: float = 58000.0) -> EpochQuality:
+def quality(
+    epoch: int, seeing: float, *, rms: float = 1.0, coverage: float = 1.0, mjd: float = 58000.0
+) -> EpochQuality:
     return EpochQuality(epoch, mjd + epoch, seeing, rms, coverage, 0.01)
 
 
@@ -65,7 +67,8 @@ def test_masked_pixels_do_not_count_and_holes_are_marked():
     assert sums.image.mask[5, 5] == 4
     assert sums.image.mask[6, 6] == 0
     assert sums.image.flux[6, 6] < 1000
-    assert np.isfinite(sums.image.flux).all() and (sums.image.variance > 0).all()
+    assert np.isfinite(sums.image.flux).all()
+    assert (sums.image.variance > 0).all()
 
 
 def test_the_only_epoch_cannot_be_taken_out():
