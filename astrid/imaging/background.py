@@ -51,6 +51,16 @@ def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int =
         True where a pixel must not be used.
     box : int
         Side of the mesh in pixels (Bertin and Arnouts 1996, A&AS 117 393).
+
+    Returns
+    -------
+    Background
+        In the unit of ``flux``.
+
+    Raises
+    ------
+    ValueError
+        If the mesh is finer than 8 pixels.
     """
     if box < 8:
         raise ValueError(f"background_box must be at least 8 pixels, got {box}")

@@ -23,6 +23,11 @@ def white_noise(flux: FloatArray, exclude: NDArray[np.bool_]) -> float:
         Background-subtracted, on the detector.
     exclude : (ny, nx) bool array
         Sources and masked pixels.
+
+    Returns
+    -------
+    float
+        In the unit of ``flux``; NaN for fewer than three pixels.
     """
     touched = ndimage.binary_dilation(exclude, structure=np.ones((3, 3), bool))
     if np.sum(~touched) < ENOUGH:

@@ -75,6 +75,16 @@ def measure_psf(
         Side of the PSF, odd.
     fwhm : float
         Width for the fall-back, in pixels.
+
+    Returns
+    -------
+    ConstantPsf
+        (size, size), its origin says from how many stars.
+
+    Raises
+    ------
+    ValueError
+        If ``size`` is even or below 9.
     """
     if size % 2 == 0 or size < 9:
         raise ValueError(f"psf_size must be odd and at least 9, got {size}")

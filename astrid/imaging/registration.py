@@ -81,7 +81,12 @@ def register(
     search_pixels : float
         How far the WCS may be off.
     min_stars : int
-        With fewer matched stars the WCS is used as it is, and without a WCS it fails.
+        With fewer matched stars the base is used as it is, with an rms of NaN.
+
+    Returns
+    -------
+    Registration
+        Its ``rms`` is of held-out stars, in pixels per axis.
 
     Raises
     ------
