@@ -145,7 +145,10 @@ class Preprocess:
         sigma = np.sqrt(_noise_of_stars(calibrated, stars, native_psf))
         suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
         stars = stars[_not_suspect(stars, suspects)]
-        stars = with_psf_flux(stars, calibrated.flux, calibrated.variance, calibrated.mask, psf)
+        # the PSF of a cell is measured with the noise of the stars, so the fluxes it is compared with are, too
+        variance = with_source_noise(calibrated, stars, native_psf)
+        psf = self._native_psf(replace(calibrated, variance=variance), stars).psf
+        stars = with_psf_flux(stars, calibrated.flux, variance, calibrated.mask, psf)
         return Measurement(stars, suspects, _seeing(stars), calibrated.background, calibrated.background_rms)
 
     def reference(self, measurements: Sequence[Measurement]) -> int:

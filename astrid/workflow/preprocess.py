@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -73,7 +74,7 @@ class MakeCell:
         if ticket is None:
             raise ValueError("a cell needs a ticket to write with")
         tile = read_tiles(self.folder)[key.cell.tile]
-        reference = read_reference(str(self.folder), key.cell.tile)
+        reference = read_reference(str(self.folder), key.cell.tile, key.cell.band)
         bad = read_bad_pixels(str(self.folder), key.info.detector, key.info.shape)
         exposure = self.survey.read_exposure(key.info)
         cell = self.preprocess.cell(
@@ -253,32 +254,71 @@ def write_references(
     keys: Sequence[CellExposure],
     measurements: Mapping[str, Measurement],
 ) -> dict[int, str]:
-    """Choose each tile's reference exposure once and write its stars in pixels of the tile."""
+    """Choose the reference exposure of each series once and write its stars in pixels of the tile.
+
+    Fluxes are matched within a band. Positions are those of one exposure per tile, the
+    sharpest: the references of the other bands are registered to it.
+
+    Returns
+    -------
+    dict
+        The exposure that the positions of each tile come from.
+    """
     folder = settings.cube_folder / "reference"
     chosen: dict[int, str] = {}
     for tile in tiles:
-        path = folder / f"t{tile.index:04d}.parquet"
-        note = folder / f"t{tile.index:04d}.json"
-        if not note.exists():
-            here = [key.info for key in keys if key.cell.tile == tile.index]
-            if not here:
-                continue
-            found = [measurements[info.exposure_id] for info in here]
-            info = here[settings.preprocess.reference(found)]
-            stars = settings.preprocess.reference_stars(measurements[info.exposure_id], info, tile)
-            table = stars.to_table()
-            write_table(path, table, table.schema)
-            write_json(note, {"exposure_id": info.exposure_id, "band": info.band})
-        chosen[tile.index] = str(read_json(note)["exposure_id"])
+        here = [key for key in keys if key.cell.tile == tile.index]
+        best: dict[str, ExposureInfo] = {}
+        for band in sorted({key.cell.band for key in here}):
+            infos = [key.info for key in here if key.cell.band == band]
+            best[band] = infos[settings.preprocess.reference([measurements[info.exposure_id] for info in infos])]
+        order = list(best)
+        if order:
+            first = order.pop(settings.preprocess.reference([measurements[best[band].exposure_id] for band in order]))
+            order.insert(0, first)
+        shared: StarList | None = None
+        for band in order:
+            path, note = reference_path(folder, tile.index, band), reference_path(folder, tile.index, band, ".json")
+            if not note.exists():
+                info = best[band]
+                shared = _write_reference(settings, tile, info, measurements[info.exposure_id], shared, path)
+                write_json(note, {"exposure_id": info.exposure_id, "aligned_to": first if band != first else ""})
+            elif shared is None:
+                shared = StarList.from_table(pq.read_table(path))
+            if not read_json(note)["aligned_to"]:
+                chosen[tile.index] = str(read_json(note)["exposure_id"])
     return chosen
 
 
-@lru_cache(maxsize=4)
-def read_reference(folder: str, tile: int) -> StarList:
-    """Return the reference stars of a tile."""
-    import pyarrow.parquet as pq
+def _write_reference(
+    settings: Settings,
+    tile: Tile,
+    info: ExposureInfo,
+    measurement: Measurement,
+    shared: StarList | None,
+    path: Path,
+) -> StarList:
+    """Write the reference stars of a series; return the stars that the tile's positions come from."""
+    try:
+        stars = settings.preprocess.reference_stars(measurement, info, tile, align_to=shared)
+    except AlgorithmError as error:
+        logger.warning("tile %d, band %s: not aligned with the other bands: %s", tile.index, info.band, error)
+        stars = settings.preprocess.reference_stars(measurement, info, tile)
+    table = stars.to_table()
+    write_table(path, table, table.schema)
+    return shared if shared is not None else stars
 
-    return StarList.from_table(pq.read_table(Path(folder) / "reference" / f"t{tile:04d}.parquet"))
+
+def reference_path(folder: Path, tile: int, band: str, suffix: str = ".parquet") -> Path:
+    """Return where the reference stars of a series are kept."""
+    name = "".join(c if c.isalnum() else "_" for c in band)
+    return folder / f"t{tile:04d}-{name}{suffix}"
+
+
+@lru_cache(maxsize=4)
+def read_reference(folder: str, tile: int, band: str) -> StarList:
+    """Return the reference stars of a series."""
+    return StarList.from_table(pq.read_table(reference_path(Path(folder) / "reference", tile, band)))
 
 
 def write_bad_pixels(folder: Path, infos: Sequence[ExposureInfo], measurements: Mapping[str, Measurement]) -> None:
