@@ -197,8 +197,10 @@ def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:
     level = np.array([np.median(values) - floor for values in rings])
     error = np.array([1.25 * np.std(values) / np.sqrt(len(values)) for values in rings])
     faint = np.flatnonzero((level < 3 * error) & (np.arange(half + 1) > 1.5 * fwhm))
-    if len(faint):  # noise from here on
-        level[faint[0] :] = 0
+    if len(faint):  # noise from here on: the wing falls as a Moffat profile does
+        last = faint[0] - 1
+        radii = np.arange(last, half + 1)
+        level[last:] = max(level[last], 0) * (radii / last) ** (-2 * MOFFAT_BETA)
     profile = np.interp(radius, np.arange(half + 1), np.minimum.accumulate(np.maximum(level, 0)))
     blend = np.clip((radius - 1.5 * fwhm) / max(fwhm, 1.0), 0, 1)
     smooth = (1 - blend) * (psf - floor) + blend * profile

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from astrid.detection import Detections, Detector
 from astrid.detection.matched_filter import MatchedFilter
 from astrid.errors import CellSkipped
+from astrid.evaluation.cell import recover
 from astrid.evaluation.completeness import completeness
 from astrid.evaluation.false_peaks import threshold_note
 from astrid.evaluation.localization import localize
-from astrid.evaluation.matching import Verdict, classify, duplicates, match, match_radius
+from astrid.evaluation.matching import Verdict, classify, match, match_radius
 from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
 from astrid.image import Difference, Image
 from astrid.imaging.calibration import flux_per_electron
+from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import psf_fwhm
 from astrid.schema import INJECTIONS
 from astrid.simulation.injections import (
@@ -273,19 +275,27 @@ def injection_rows(
     flux_unit: str,
 ) -> tuple[pa.Table, int]:
     """Match detections to injections; return the rows and the number of second detections."""
-    n, fwhm = len(truths), psf_fwhm(difference.psf)
-    radius = match_radius(fwhm)
-    matches = match(truths.y, truths.x, found.y, found.x, np.abs(found.significance), radius=radius)
-    second = int(np.sum(duplicates(truths.y, truths.x, found.y, found.x, matches, radius=radius)))
-    hit = matches.is_recovered
-    which = matches.detection[hit]
-    place: dict[str, NDArray[np.float64]] = {name: np.full(n, np.nan) for name in ("y", "x", "significance", "iou")}
-    place["y"][hit], place["x"][hit] = found.y[which], found.x[which]
-    place["significance"][hit] = found.significance[which]
-    prints = None if found.footprint is None else tuple(found.footprint[i] for i in which)
-    place["iou"][hit] = localize(
-        truths.y[hit], truths.x[hit], found.y[which], found.x[which], fwhm=fwhm, footprints=prints
+    n = len(truths)
+    result = recover(
+        truths.y,
+        truths.x,
+        truths.snr,
+        truths.mask_bits,
+        found.y,
+        found.x,
+        found.significance,
+        fwhm=psf_fwhm(difference.psf),
+        footprints=found.footprint,
     )
+    hit = result.truths.is_recovered
+    which = result.matches.detection[hit]
+    place: dict[str, NDArray[np.float64]] = {name: np.full(n, np.nan) for name in ("y", "x", "significance", "flux")}
+    for name in ("y", "x", "significance"):
+        place[name][hit] = getattr(found, name)[which]
+    forced = psf_flux(
+        difference.flux, difference.variance, difference.mask, difference.psf, place["y"][hit], place["x"][hit]
+    )
+    place["flux"][hit] = forced.flux
     ra, dec = tile.to_sky(truths.y, truths.x)
     rows = {
         "injection_id": [digest(str(cell), i, truths.seed, length=16) for i in range(n)],
@@ -305,21 +315,23 @@ def injection_rows(
         "recovered_y": place["y"],
         "recovered_x": place["x"],
         "recovered_significance": place["significance"],
-        "recovered_flux": np.full(n, np.nan),
-        "iou": place["iou"],
+        "recovered_flux": place["flux"],
+        "iou": result.truths.iou,
     }
-    return to_table(rows, INJECTIONS), second
+    return to_table(rows, INJECTIONS), result.n_duplicates
 
 
 def event_rows(detector: str, events: EventsHere, found: Detections, difference: Difference, cell: Cell) -> pa.Table:
     """Match detections to known events."""
     n, fwhm = len(events.ids), psf_fwhm(difference.psf)
+    # a fading event is negative against a template that holds it: the sign does not matter here
     matches = match(events.y, events.x, found.y, found.x, np.abs(found.significance), radius=match_radius(fwhm))
     hit = matches.is_recovered
     which = matches.detection[hit]
     dy, dx, iou = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
     dy[hit], dx[hit] = found.y[which] - events.y[hit], found.x[which] - events.x[hit]
-    iou[hit] = localize(events.y[hit], events.x[hit], found.y[which], found.x[which], fwhm=fwhm)
+    prints = None if found.footprint is None else tuple(found.footprint[i] for i in which)
+    iou[hit] = localize(events.y[hit], events.x[hit], found.y[which], found.x[which], fwhm=fwhm, footprints=prints)
     pixels = np.rint(events.y).astype(int), np.rint(events.x).astype(int)
     rows = {
         "detector": [detector] * n,
