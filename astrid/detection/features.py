@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from astrid.detection.base import Detections
 from astrid.detection.matched_filter import find_peaks
+from astrid.detection.shape import fwhm_and_elongation
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import (
     FWHM_PER_SIGMA,
@@ -21,7 +22,6 @@ from astrid.imaging.photometry import (
 )
 
 FARTHEST_SOURCE = 100.0  # pixels
-LARGEST_ELONGATION = 10.0
 CANDIDATES_AT_A_TIME = 512
 
 
@@ -133,7 +133,7 @@ def _window_features(
     for name, length in zip(("y_error", "x_error"), _lengths(difference.psf), strict=True):
         statistical = np.nan_to_num(relative * length, nan=width, posinf=width)
         columns[name] = np.hypot(np.minimum(statistical, width), astrometric_rms)
-    columns["fwhm"], columns["elongation"] = _shape(sign * d, row, column, width)
+    columns["fwhm"], columns["elongation"] = fwhm_and_elongation(sign * d, row, column, width)
     columns["sharpness"] = _sharpness(d, good, p, flux)
 
     strong = good & (np.abs(d) > 2 * sigma) & (r2 <= (1.5 * width) ** 2)
@@ -172,35 +172,6 @@ def _sharpness(
     peak = d[:, cy, cx] - (d[core] * ring).sum((1, 2)) / count
     peak_psf = p[:, cy, cx] - (p[core] * ring).sum((1, 2)) / count
     return _ratio(peak, flux * peak_psf, -10.0, 10.0)
-
-
-def _shape(
-    light: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64], width: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """FWHM and elongation from moments under a Gaussian weight, the weight taken out again.
-
-    With weight covariance w I and measured covariance M, a Gaussian source has
-    covariance inverse(inverse(M) - I / w).
-    """
-    w = (width / FWHM_PER_SIGMA) ** 2
-    weighted = light * np.exp(-(row**2 + column**2) / (2 * w))
-    total = weighted.sum((1, 2))
-    fine = total > 0
-    total = np.where(fine, total, 1)
-    my, mx = (weighted * row).sum((1, 2)) / total, (weighted * column).sum((1, 2)) / total
-    yy = (weighted * row**2).sum((1, 2)) / total - my**2
-    xx = (weighted * column**2).sum((1, 2)) / total - mx**2
-    yx = (weighted * row * column).sum((1, 2)) / total - my * mx
-    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
-    largest = (3 * width / FWHM_PER_SIGMA) ** 2
-    smallest = largest / LARGEST_ELONGATION**4
-    axes = []
-    for value in (middle + spread, middle - spread):
-        inverse = 1 / np.maximum(value, 1e-6 * w) - 1 / w
-        axes.append(np.clip(1 / np.maximum(inverse, 1 / largest), smallest, largest))
-    fwhm = FWHM_PER_SIGMA * (axes[0] * axes[1]) ** 0.25
-    elongation = np.clip(np.sqrt(axes[0] / axes[1]), 1, LARGEST_ELONGATION)
-    return np.where(fine, fwhm, 3 * width), np.where(fine, elongation, LARGEST_ELONGATION)
 
 
 def distance_to_source(template: Image, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrid.detection.base import Detections
+from astrid.detection.shape import is_point_like
 from astrid.image import Difference
-from astrid.imaging.photometry import cut_windows, equivalent_fwhm, psf_flux
+from astrid.imaging.photometry import cut_windows, equivalent_fwhm
 
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
 SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
-SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
-SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
 MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
 
 
@@ -35,8 +34,9 @@ class MatchedFilter:
         axis; None takes the FWHM of the difference.
     max_chi2 : float or None
         Largest reduced chi-squared of a point source at the peak, for a faint one; it
-        may grow by ``(SHAPE_ERROR * significance)**2``, for no PSF is exact. Cosmic rays, hot
-        pixels and rings about bright stars are above. None takes every peak.
+        may grow with the square of the significance, for no PSF is exact, and the width must
+        be that of the PSF (see `astrid.detection.shape`): cosmic rays, hot pixels and rings
+        about bright stars are not. None takes every peak.
     """
 
     threshold: float = 5.0
@@ -80,49 +80,6 @@ class MatchedFilter:
         around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
         fair: NDArray[np.bool_] = around <= MASKED_SLOPE * score[tuple(peaks.T)]
         return peaks[fair]
-
-
-def is_point_like(
-    difference: Difference,
-    y: NDArray[np.float64],
-    x: NDArray[np.float64],
-    significance: NDArray[np.float64],
-    *,
-    max_chi2: float,
-) -> NDArray[np.bool_]:
-    """Whether a point source describes what is at each position.
-
-    The reduced chi-squared of a PSF fit must not exceed
-    ``max_chi2 + (SHAPE_ERROR * significance)**2``, and the brightest pixel must not stand out
-    more than the centre of a star of that flux does, give or take its noise: a hot pixel would.
-
-    Parameters
-    ----------
-    difference : Difference
-        Where the positions are.
-    y, x, significance : (n,) arrays
-        Of the detections.
-    max_chi2 : float
-        For a faint source.
-
-    Returns
-    -------
-    (n,) bool array
-        True too where a fit was not possible.
-    """
-    if len(y) == 0:
-        return np.ones(0, bool)
-    good = difference.mask == 0
-    pixel = difference.flux / np.sqrt(difference.variance)
-    scatter = 1.4826 * float(np.median(np.abs(pixel[good]))) if good.any() else 1.0
-    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
-    with np.errstate(invalid="ignore"):
-        wrong = fit.chi2 / scatter**2 > max_chi2 + (SHAPE_ERROR * significance) ** 2
-    brightest = np.abs(cut_windows(pixel, y, x, (3, 3))).max(axis=(1, 2)) / scatter
-    noise = cut_windows(np.sqrt(difference.variance), y, x, (1, 1))[:, 0, 0] * scatter
-    centre = np.abs(np.nan_to_num(fit.flux)) * float(difference.psf.max()) / noise
-    too_sharp = brightest > centre + SHARP_SIGMA + SHAPE_ERROR * np.abs(significance)
-    return np.asarray(~wrong & ~too_sharp, bool)
 
 
 def find_peaks(

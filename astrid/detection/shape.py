@@ -1,0 +1,107 @@
+"""Is it a point source? What the shape of a detection says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.image import Difference
+from astrid.imaging.photometry import FWHM_PER_SIGMA, cut_windows, equivalent_fwhm, psf_flux
+
+LARGEST_ELONGATION = 10.0
+SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
+SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
+NARROWEST, WIDEST = 0.82, 1.4  # widths of a point source relative to the PSF
+
+
+def is_point_like(
+    difference: Difference,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    significance: NDArray[np.float64],
+    *,
+    max_chi2: float,
+) -> NDArray[np.bool_]:
+    """Whether a point source describes what is at each position.
+
+    Three tests, each of which a point source passes: the reduced chi-squared of a PSF fit
+    does not exceed ``max_chi2 + (SHAPE_ERROR * significance)**2``; the brightest pixel
+    stands out no more than the centre of a star of that flux, give or take its noise (a hot pixel
+    does); the FWHM of its light is within 0.82 and 1.4 of the PSF's (a cosmic ray is sharper).
+    Where the score is damped beside a bright star, the chi-squared counts that much less.
+
+    Parameters
+    ----------
+    difference : Difference
+        Where the positions are.
+    y, x, significance : (n,) arrays
+        Of the detections.
+    max_chi2 : float
+        For a faint source.
+
+    Returns
+    -------
+    (n,) bool array
+        True too where a fit was not possible.
+    """
+    if len(y) == 0:
+        return np.ones(0, bool)
+    good = difference.mask == 0
+    pixel = difference.flux / np.sqrt(difference.variance)
+    scatter = 1.4826 * float(np.median(np.abs(pixel[good]))) if good.any() else 1.0
+    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        damped = np.minimum(1.0, (significance * fit.error / fit.flux) ** 2)
+        wrong = fit.chi2 * damped / scatter**2 > max_chi2 + (SHAPE_ERROR * significance) ** 2
+    brightest = np.abs(cut_windows(pixel, y, x, (3, 3))).max(axis=(1, 2)) / scatter
+    noise = cut_windows(np.sqrt(difference.variance), y, x, (1, 1))[:, 0, 0] * scatter
+    centre = np.abs(np.nan_to_num(fit.flux)) * float(difference.psf.max()) / noise
+    too_sharp = brightest > centre + SHARP_SIGMA + SHAPE_ERROR * np.abs(significance)
+    width = equivalent_fwhm(difference.psf)
+    side = (2 * int(np.ceil(2 * width)) + 1,) * 2
+    sign = np.where(significance < 0, -1.0, 1.0)[:, None, None]
+    light = sign * np.where(cut_windows(good, y, x, side), cut_windows(difference.flux, y, x, side), 0)
+    row = (np.arange(side[0]) - side[0] // 2)[None, :, None] - (y - np.rint(y))[:, None, None]
+    column = (np.arange(side[1]) - side[1] // 2)[None, None, :] - (x - np.rint(x))[:, None, None]
+    fwhm, _ = fwhm_and_elongation(light.astype(np.float64), row, column, width)
+    own = np.array([fwhm_of_psf(difference.psf, width)])
+    as_wide = (fwhm > NARROWEST * own) & (fwhm < WIDEST * own)
+    return np.asarray(~wrong & ~too_sharp & as_wide, bool)
+
+
+def fwhm_of_psf(psf: NDArray[Any], width: float) -> float:
+    """Return the FWHM of a PSF the way `fwhm_and_elongation` measures that of a detection."""
+    half_y, half_x = psf.shape[0] // 2, psf.shape[1] // 2
+    row, column = np.mgrid[-half_y : half_y + 1, -half_x : half_x + 1][:, None].astype(np.float64)
+    return float(fwhm_and_elongation(psf[None].astype(np.float64), row, column, width)[0][0])
+
+
+def fwhm_and_elongation(
+    light: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64], width: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FWHM and elongation from moments under a Gaussian weight, the weight taken out again.
+
+    With weight covariance w I and measured covariance M, a Gaussian source has
+    covariance inverse(inverse(M) - I / w).
+    """
+    w = (width / FWHM_PER_SIGMA) ** 2
+    weighted = light * np.exp(-(row**2 + column**2) / (2 * w))
+    total = weighted.sum((1, 2))
+    fine = total > 0
+    total = np.where(fine, total, 1)
+    my, mx = (weighted * row).sum((1, 2)) / total, (weighted * column).sum((1, 2)) / total
+    yy = (weighted * row**2).sum((1, 2)) / total - my**2
+    xx = (weighted * column**2).sum((1, 2)) / total - mx**2
+    yx = (weighted * row * column).sum((1, 2)) / total - my * mx
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
+    largest = (3 * width / FWHM_PER_SIGMA) ** 2
+    smallest = largest / LARGEST_ELONGATION**4
+    axes = []
+    for value in (middle + spread, middle - spread):
+        inverse = 1 / np.maximum(value, 1e-6 * w) - 1 / w
+        axes.append(np.clip(1 / np.maximum(inverse, 1 / largest), smallest, largest))
+    fwhm = FWHM_PER_SIGMA * (axes[0] * axes[1]) ** 0.25
+    elongation = np.clip(np.sqrt(axes[0] / axes[1]), 1, LARGEST_ELONGATION)
+    return np.where(fine, fwhm, 3 * width), np.where(fine, elongation, LARGEST_ELONGATION)
