@@ -13,7 +13,9 @@ from astrid.imaging.photometry import FWHM_PER_SIGMA, cut_windows, equivalent_fw
 LARGEST_ELONGATION = 10.0
 SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
 SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
-NARROWEST, WIDEST = 0.82, 1.4  # widths of a point source relative to the PSF
+WIDTH_ERROR = 0.12  # of the logarithm of the width, beyond its noise, that is no reason to doubt a source
+WIDTH_NOISE = 1.2  # noise of the logarithm of a measured width, times the significance
+TOO_NARROW, TOO_WIDE = 1.5, 2.0  # in units of that noise
 
 
 def is_point_like(
@@ -29,7 +31,7 @@ def is_point_like(
     Three tests, each of which a point source passes: the reduced chi-squared of a PSF fit
     does not exceed ``max_chi2 + (SHAPE_ERROR * significance)**2``; the brightest pixel
     stands out no more than the centre of a star of that flux, give or take its noise (a hot pixel
-    does); the FWHM of its light is within 0.82 and 1.4 of the PSF's (a cosmic ray is sharper).
+    does); the FWHM of its light is that of the PSF within its noise (a cosmic ray is sharper).
     Where the score is damped beside a bright star, the chi-squared counts that much less.
 
     Parameters
@@ -66,8 +68,12 @@ def is_point_like(
     row = (np.arange(side[0]) - side[0] // 2)[None, :, None] - (y - np.rint(y))[:, None, None]
     column = (np.arange(side[1]) - side[1] // 2)[None, None, :] - (x - np.rint(x))[:, None, None]
     fwhm, _ = fwhm_and_elongation(light.astype(np.float64), row, column, width)
-    own = np.array([fwhm_of_psf(difference.psf, width)])
-    as_wide = (fwhm > NARROWEST * own) & (fwhm < WIDEST * own)
+    own = fwhm_of_psf(difference.psf, width)
+    noise_of_width = WIDTH_NOISE / np.abs(significance)
+    log_width = np.log(fwhm / own)
+    as_wide = (log_width > -np.maximum(TOO_NARROW * noise_of_width, WIDTH_ERROR)) & (
+        log_width < np.maximum(TOO_WIDE * noise_of_width, 2 * WIDTH_ERROR)
+    )
     return np.asarray(~wrong & ~too_sharp & as_wide, bool)
 
 
