@@ -163,10 +163,14 @@ class Evaluate:
             return EventsHere.none()
         mjd = self.differences.reader.numbers(GROUP)["mjd"][cell.tile, :, cell.band_index]
         ids, ra, dec, fluxes = fluxes_at(table, cell.band, mjd)
-        y, x = tile.to_pixel(ra, dec)
+        y, x = tile.to_pixel(ra[:, cell.epoch], dec[:, cell.epoch])
         keep = tile.in_core(y, x)
-        ids, y, x, fluxes = [i for i, k in zip(ids, keep, strict=True) if k], y[keep], x[keep], fluxes[keep]
-        expected = fluxes[:, cell.epoch] - self._template_flux(cell, fluxes)
+        ids, y, x = [i for i, k in zip(ids, keep, strict=True) if k], y[keep], x[keep]
+        fluxes, ra, dec = fluxes[keep], ra[keep], dec[keep]
+        # what has moved on is not in the template at this place
+        away = np.hypot((ra - ra[:, [cell.epoch]]) * np.cos(np.radians(dec)), dec - dec[:, [cell.epoch]])
+        there = np.where(away * 3600 < tile.pixel_scale, fluxes, 0.0)
+        expected = fluxes[:, cell.epoch] - self._template_flux(cell, there)
         error = np.array([psf_flux_error(difference.variance, difference.psf, *at) for at in zip(y, x, strict=True)])
         return EventsHere(tuple(ids), y, x, expected, np.abs(expected) / error if len(y) else expected)
 
@@ -220,28 +224,27 @@ def read_events(path: str) -> pa.Table:
 def fluxes_at(
     table: pa.Table, band: str, mjd: NDArray[np.float64]
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return ids, ra, dec and the (n_events, n_epochs) fluxes of known events at the times of a series.
+    """Return ids and the (n_events, n_epochs) ra, dec and fluxes of known events at the times of a series.
 
     An event without band or time counts at every epoch with unknown (NaN) flux.
     """
     here = table.filter(pc.or_kleene(pc.equal(table["band"], band), pc.is_null(table["band"])))
     ids = here["event_id"].to_pylist()
-    times = here["mjd"].to_numpy(zero_copy_only=False).astype(float)
-    values = here["flux"].to_numpy(zero_copy_only=False).astype(float)
-    ra, dec = (here[name].to_numpy(zero_copy_only=False).astype(float) for name in ("ra", "dec"))
+    times, values, ra, dec = (
+        here[name].to_numpy(zero_copy_only=False).astype(float) for name in ("mjd", "flux", "ra", "dec")
+    )
     rows: dict[str, int] = {}
     for event in ids:
         rows.setdefault(event, len(rows))
     place = np.array([rows[event] for event in ids], int)
     fluxes = np.zeros((len(rows), len(mjd)))
-    sky = np.full((2, len(rows)), np.nan)
-    sky[:, place] = ra, dec
-    timeless = np.isnan(times)
-    fluxes[place[timeless]] = np.nan
+    sky = np.full((2, len(rows), len(mjd)), np.nan)
+    sky[:, place] = np.stack([ra, dec])[:, :, None]
+    fluxes[place[np.isnan(times)]] = np.nan
     for epoch, when in enumerate(mjd):
         same = np.abs(times - when) < SAME_TIME_DAYS
         fluxes[place[same], epoch] = values[same]
-        sky[:, place[same]] = ra[same], dec[same]
+        sky[:, place[same], epoch] = ra[same], dec[same]
     return list(rows), sky[0], sky[1], fluxes
 
 
@@ -434,9 +437,8 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     notes = {
         "threshold": note_on(settings, differences, rows),
         "seconds": "CPU seconds of preprocess + subtract + detect, of the pass without injections, per cell",
-        "completeness": curves,
     }
-    metrics = {"rows": rows, "notes": notes}
+    metrics = {"rows": rows, "notes": notes, "completeness": curves}
     write_json(settings.run_folder / "metrics.json", metrics)
     return metrics
 

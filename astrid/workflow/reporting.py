@@ -61,7 +61,7 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
         worst=pictures.gallery(false, is_false_alarm=True),
         configuration=settings.yaml,
         versions=versions(),
-        notes=notes_of(settings, metrics),
+        notes=notes_of(settings),
         acknowledgement=settings.survey.acknowledgement,
         example=pictures.example(cells),
     )
@@ -81,7 +81,7 @@ def split(candidates: pa.Table, verdicts: pa.Table, detector: str) -> tuple[pa.T
 def curves_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return completeness curves the way the report draws them."""
     drawn = {}
-    for detector, curve in (metrics["notes"].get("completeness") or {}).items():
+    for detector, curve in (metrics.get("completeness") or {}).items():
         bins = [one for one in curve["bins"] if one["fraction"] is not None]
         snr = [float(np.sqrt(one["snr_low"] * one["snr_high"])) for one in bins]
         drawn[detector] = {
@@ -238,11 +238,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def notes_of(settings: Settings, metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a reader must know before trusting the numbers."""
-    notes = [str(metrics["notes"]["threshold"])]
-    if settings.survey.name != "simulated":
-        notes.append(
-            "On real images the false alarms are an upper limit: real transients that nobody catalogued count as false."
-        )
-    return tuple(notes)
+def notes_of(settings: Settings) -> tuple[str, ...]:
+    """Return what a reader must know before trusting the numbers, besides the notes of the metrics."""
+    if settings.survey.name == "simulated":
+        return ()
+    return (
+        "On real images the false alarms are an upper limit: real transients that nobody catalogued count as false.",
+    )
