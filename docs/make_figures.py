@@ -23,14 +23,15 @@ HALF = 30  # px
 
 
 def main() -> None:
-    """Draw science, template, difference and light curve of the run's best new object."""
+    """Draw science, template, difference and light curve of a supernova that the run found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of the run")
     folder = parser.parse_args().run
     candidates = pd.read_parquet(folder / "candidates.parquet")
     objects = pd.read_parquet(folder / "objects.parquet")
     curves = pd.read_parquet(folder / "light_curves.parquet")
-    best = chosen(objects, candidates)
+    (truth,) = (folder.parent.parent / "cubes").glob("simulated-*/known_events.parquet")
+    best = chosen(objects, candidates, pd.read_parquet(truth))
     curve = curves[curves.object_id == best.object_id].sort_values("mjd")
     cut = {name: stamp(folder, best, name) for name in ("science", "template", "difference")}
     figure = draw(cut, curve, best)
@@ -39,9 +40,12 @@ def main() -> None:
     print(IMAGES / "transient.png")
 
 
-def chosen(objects: pd.DataFrame, candidates: pd.DataFrame) -> pd.Series:
-    """Return the brightest detection of the object that was seen to brighten most often."""
-    ranked = objects[objects.n_negative == 0].sort_values(["n_candidates", "peak_significance"], ascending=False)
+def chosen(objects: pd.DataFrame, candidates: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
+    """Return the brightest detection of the supernova of the sample that was detected most often."""
+    supernovae = events[events.kind == "supernova"].drop_duplicates("event_id")
+    east = (objects.ra.values[:, None] - supernovae.ra.values) * np.cos(np.radians(objects.dec.values[:, None]))
+    near = np.hypot(east, objects.dec.values[:, None] - supernovae.dec.values).min(axis=1) * 3600 < 1
+    ranked = objects[near & (objects.n_negative == 0)].sort_values(["n_candidates", "peak_flux"], ascending=False)
     own = candidates[candidates.object_id == ranked.object_id.iloc[0]]
     return own.loc[own.significance.idxmax()]
 

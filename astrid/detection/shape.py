@@ -13,9 +13,9 @@ from astrid.imaging.photometry import FWHM_PER_SIGMA, cut_windows, equivalent_fw
 LARGEST_ELONGATION = 10.0
 SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no reason to doubt a source
 SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
-WIDTH_ERROR = 0.12  # of the logarithm of the width, beyond its noise, that is no reason to doubt a source
+WIDTH_ERROR = 0.2  # of the logarithm of the width, beyond its noise, that is no reason to doubt a source
 WIDTH_NOISE = 1.2  # noise of the logarithm of a measured width, times the significance
-TOO_NARROW, TOO_WIDE = 1.5, 2.0  # in units of that noise
+TOO_NARROW, TOO_WIDE = 2.0, 2.5  # in units of that noise
 
 
 def is_point_like(

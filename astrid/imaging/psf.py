@@ -13,7 +13,7 @@ from astrid.image import FloatArray, MaskArray
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
 from astrid.imaging.stars import StarList
 
-MIN_STARS = 5
+MIN_STARS = 3
 MAX_STARS = 150
 MIN_SNR = 30.0
 MOFFAT_BETA = 3.5
@@ -63,7 +63,7 @@ def measure_psf(
     Each star's stamp is moved to its centre in Fourier space, divided by its flux
     and averaged by inverse variance; pixels and stars far from the mean are
     rejected. In the wings, where one pixel is all noise, the mean over a ring takes
-    over. With fewer than five stars it is a Moffat profile of the given width.
+    over. With fewer than three stars it is a Moffat profile of the given width.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def stars(snr: float, n_side: int = 6, seed: int = 1) -> tuple[np.ndarray, np.nd
     return image, y, x
 
 
-@pytest.mark.parametrize(("snr", "share"), [(6, 0.85), (8, 0.85), (15, 0.9), (60, 0.97)])
+@pytest.mark.parametrize(("snr", "share"), [(6, 0.9), (8, 0.9), (15, 0.95), (60, 0.97)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_stars_pass(snr, share, sign):
     kept, total = 0, 0

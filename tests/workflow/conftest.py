@@ -26,6 +26,7 @@ NIGHT = (
     "survey.width=200",
     "survey.n_epochs=4",
     "survey.bands=[g]",
+    "survey.stars_per_megapixel=7000",  # on so small a field the PSF needs them
     "survey.n_transients=4",
     "survey.transient_magnitudes=[18.0,19.5]",
     "survey.cadence_days=4",
