@@ -45,7 +45,7 @@ def chosen(objects: pd.DataFrame, candidates: pd.DataFrame, events: pd.DataFrame
     supernovae = events[events.kind == "supernova"].drop_duplicates("event_id")
     east = (objects.ra.values[:, None] - supernovae.ra.values) * np.cos(np.radians(objects.dec.values[:, None]))
     near = np.hypot(east, objects.dec.values[:, None] - supernovae.dec.values).min(axis=1) * 3600 < 1
-    ranked = objects[near & (objects.n_negative == 0)].sort_values(["n_candidates", "peak_flux"], ascending=False)
+    ranked = objects[near].sort_values(["n_candidates", "peak_flux"], ascending=False)
     own = candidates[candidates.object_id == ranked.object_id.iloc[0]]
     return own.loc[own.significance.idxmax()]
 
