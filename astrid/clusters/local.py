@@ -14,7 +14,7 @@ from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
-from astrid.clusters.base import PINNED_THREADS
+from astrid.clusters.base import KEEP_ARRAYS, PINNED_THREADS
 from astrid.errors import UsageError
 
 
@@ -70,7 +70,7 @@ class Local:
         logging.getLogger("distributed").setLevel(logging.WARNING)
         logging.getLogger("distributed.http.proxy").setLevel(logging.ERROR)
         settings = {
-            "distributed.nanny.pre-spawn-environ": {**PINNED_THREADS, "MALLOC_TRIM_THRESHOLD_": 65536},
+            "distributed.nanny.pre-spawn-environ": {**PINNED_THREADS, **KEEP_ARRAYS},
             "distributed.scheduler.allowed-failures": 3,
             "distributed.logging.distributed": "warning",
         }
