@@ -142,7 +142,7 @@ class CubeStore:
         Parameters
         ----------
         group : str
-            Such as "cube" or "difference/zogy".
+            Such as "cube", or "differences/zogy" where only one configuration of it is there.
         snapshot : str, optional
             State to read; the newest by default. Its name is the attribute ``snapshot``.
         """
@@ -155,7 +155,7 @@ class CubeStore:
                 coordinates[name] = ((name.split("_")[0],), np.asarray(array[:]), dict(array.attrs))
         dataset: xr.Dataset = xr.open_zarr(
             self._zarr_store(snapshot),
-            group=group,
+            group=opened.path,
             consolidated=False,
             decode_cf=False,
             chunks={},
@@ -203,7 +203,11 @@ class CubeStore:
         try:
             opened = zarr.open_group(store, path=group, mode="r")
         except FileNotFoundError:
-            raise DataError(f"{self.path}: no group {group!r}, there are {self.groups()}; name one of them") from None
+            there = self.groups()
+            meant = [name for name in there if name.startswith(f"{group}-")]
+            if len(meant) != 1:
+                raise DataError(f"{self.path}: no group {group!r}, there are {there}; name one of them") from None
+            opened = zarr.open_group(store, path=meant[0], mode="r")
         check_version(opened, self.path)
         return opened
 

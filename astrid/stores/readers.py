@@ -17,10 +17,11 @@ def open_cube(path_or_name: str | Path, group: str = "cube", snapshot: str | Non
     Parameters
     ----------
     path_or_name : str or Path
-        Folder of a cube, a folder or ``catalog.yaml`` that holds just one, or the name of a
+        Folder of a cube (or the folder around it), a folder or ``catalog.yaml`` that holds just one, or the name of a
         cube in the ``catalog.yaml`` of the current folder.
     group : str
-        Such as "cube", "template/coadd" or "difference/zogy".
+        Such as "cube", "templates/coadd" or "differences/zogy"; their full names end in a
+        hash of the configuration, which may be left out where there is only one.
     snapshot : str, optional
         State to read; the newest by default.
 
@@ -47,6 +48,9 @@ def find_cube(path_or_name: str | Path) -> CubeStore:
             names = ", ".join(cubes_of(catalogue)) or "none"
             raise DataError(f"{catalogue} holds {len(stores)} cubes ({names}); give the path of one")
         return stores.pop()
+    inner = engine_of(path / "cube")
+    if inner is not None:
+        return CubeStore(str(path / "cube"), inner)
     named = cubes_of(CATALOGUE) if Path(CATALOGUE).is_file() else {}
     if str(path_or_name) in named:
         return named[str(path_or_name)][0]

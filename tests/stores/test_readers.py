@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from astrid.errors import DataError
@@ -14,6 +16,22 @@ def test_a_cube_opens_by_path_folder_and_name(cube, layout, tmp_path, monkeypatc
         assert find_cube(name).path == cube.path
         assert open_cube(name).identical(cube.dataset())
     assert "epoch" not in open_cube("field", "template/coadd").dims
+
+
+def test_a_group_opens_without_the_hash_of_its_configuration(cube, layout):
+    cube.create("templates/coadd-0a1b2c", TEMPLATE, layout())
+    whole = open_cube(cube.path, "templates/coadd-0a1b2c")
+    assert open_cube(cube.path, "templates/coadd").identical(whole)
+    cube.create("templates/coadd-ffffff", TEMPLATE, layout())
+    with pytest.raises(DataError, match=r"no group 'templates/coadd', there are .*0a1b2c.*ffffff"):
+        open_cube(cube.path, "templates/coadd")
+
+
+def test_the_folder_around_a_cube_opens_it(cube, layout):
+    cube.create("cube", CUBE, layout())
+    (folder := Path(cube.path).with_name("around")).mkdir()
+    Path(cube.path).rename(folder / "cube")
+    assert open_cube(folder).sizes["epoch"] == 3
 
 
 def test_an_older_snapshot_opens_by_name(icechunk_store, layout):
