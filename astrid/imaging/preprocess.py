@@ -20,7 +20,7 @@ from astrid.imaging.badpixels import find_suspects
 from astrid.imaging.calibration import AB_OF_NJY, Calibrated, calibrate, mask_cosmic_rays
 from astrid.imaging.noise import noise_correlation
 from astrid.imaging.photometry import psf_flux
-from astrid.imaging.psf import ConstantPsf, measure_psf, psf_fwhm
+from astrid.imaging.psf import ConstantPsf, measure_psf, psf_fwhm, resized, transformed
 from astrid.imaging.registration import Base, Floats, Registration, match_nearest, register
 from astrid.imaging.resampling import Resampling, coordinate_map, resample
 from astrid.imaging.sourcenoise import measure_source_noise
@@ -140,14 +140,14 @@ class Preprocess:
         """
         calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box)
         stars = find_stars(calibrated.flux, np.sqrt(calibrated.variance), calibrated.mask)
-        native_psf = self._native_psf(calibrated, stars)
+        native_psf = self._native_psf(exposure, calibrated, stars)
         psf = native_psf.psf
         sigma = np.sqrt(_noise_of_stars(calibrated, stars, native_psf))
         suspects = find_suspects(calibrated.flux, sigma, calibrated.mask != 0, psf=psf)
         stars = stars[_not_suspect(stars, suspects)]
         # the PSF of a cell is measured with the noise of the stars, so the fluxes it is compared with are, too
         variance = with_source_noise(calibrated, stars, native_psf)
-        psf = self._native_psf(replace(calibrated, variance=variance), stars).psf
+        psf = self._native_psf(exposure, replace(calibrated, variance=variance), stars).psf
         stars = with_psf_flux(stars, calibrated.flux, variance, calibrated.mask, psf)
         return Measurement(stars, suspects, _seeing(stars), calibrated.background, calibrated.background_rms)
 
@@ -231,7 +231,7 @@ class Preprocess:
         """
         calibrated = calibrate(exposure, bad_pixels=bad_pixels, background_box=self.background_box)
         stars = find_stars(calibrated.flux, np.sqrt(calibrated.variance), calibrated.mask)
-        native_psf = self._native_psf(calibrated, stars)
+        native_psf = self._native_psf(exposure, calibrated, stars)
         if self.cosmic_rays:
             noise = _noise_of_stars(calibrated, stars, native_psf)
             calibrated = mask_cosmic_rays(calibrated, noise, native_psf.psf)
@@ -245,7 +245,7 @@ class Preprocess:
         coverage = float(np.mean(mask == 0))
         if coverage == 0:
             raise AlgorithmError("the exposure covers no pixel of the tile")
-        psf = _cell_psf(exposure, flux, variance, mask, on_tile, self.psf_size)
+        psf = _cell_psf(exposure, registration, flux, variance, mask, on_tile, self.psf_size)
         scale, error = 1.0, 0.0
         if match_scale and not is_reference and reference is not None:
             scale, error = flux_scale(with_psf_flux(on_tile, flux, variance, mask, psf.psf), reference)
@@ -272,7 +272,9 @@ class Preprocess:
         }
         return Cell(image, numbers)
 
-    def _native_psf(self, calibrated: Calibrated, stars: StarList) -> ConstantPsf:
+    def _native_psf(self, exposure: Exposure, calibrated: Calibrated, stars: StarList) -> ConstantPsf:
+        if exposure.psf is not None:  # the fluxes of reference stars and of cells rest on the same PSF
+            return ConstantPsf(resized(exposure.psf, self.psf_size), "supplied")
         flux, variance, mask = calibrated.flux, calibrated.variance, calibrated.mask
         return measure_psf(flux, variance, mask, stars, size=self.psf_size, fwhm=_seeing(stars))
 
@@ -352,23 +354,24 @@ def flux_scale(stars: StarList, reference: StarList) -> tuple[float, float]:
 
 
 def _cell_psf(
-    exposure: Exposure, flux: FloatArray, variance: FloatArray, mask: NDArray[np.uint16], stars: StarList, size: int
+    exposure: Exposure,
+    registration: Registration,
+    flux: FloatArray,
+    variance: FloatArray,
+    mask: NDArray[np.uint16],
+    stars: StarList,
+    size: int,
 ) -> ConstantPsf:
     if exposure.psf is not None:
-        return ConstantPsf(_resized(exposure.psf, size), "supplied")
+        return ConstantPsf(transformed(exposure.psf, _scale_and_rotation(registration, flux.shape), size), "supplied")
     return measure_psf(flux, variance, mask, stars, size=size, fwhm=_seeing(stars))
 
 
-def _resized(psf: FloatArray, size: int) -> FloatArray:
-    """Cut or pad a PSF to a side, keeping its centre and the sum of one."""
-    out = np.zeros((size, size), np.float32)
-    cut = [min(size, n) // 2 for n in psf.shape]
-    middle = [n // 2 for n in psf.shape]
-    half = size // 2
-    out[half - cut[0] : half + cut[0] + 1, half - cut[1] : half + cut[1] + 1] = psf[
-        middle[0] - cut[0] : middle[0] + cut[0] + 1, middle[1] - cut[1] : middle[1] + cut[1] + 1
-    ]
-    return np.asarray(out / out.sum(), np.float32)
+def _scale_and_rotation(registration: Registration, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the matrix that turns steps (dy, dx) on a tile into steps on the detector, at the tile's centre."""
+    y, x = ((n - 1) / 2 for n in shape)
+    ends = np.array(registration(y + np.array([0.5, -0.5, 0.0, 0.0]), x + np.array([0.0, 0.0, 0.5, -0.5])))
+    return np.asarray(np.column_stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 3]]), float)
 
 
 def _seeing(stars: StarList) -> float:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import spatial
+from scipy import ndimage, spatial
 
 from astrid.image import FloatArray, MaskArray
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
@@ -17,6 +17,7 @@ MIN_STARS = 3
 MAX_STARS = 150
 MIN_SNR = 30.0
 MOFFAT_BETA = 3.5
+SAME_GRID = 0.05  # px by which the edge of a PSF may be displaced without being resampled
 TAPER = 0.85  # of the radius: from here the PSF goes smoothly to zero
 
 
@@ -125,6 +126,54 @@ def moffat(size: int, fwhm: float, beta: float = MOFFAT_BETA) -> FloatArray:
     fine = (1 + (radius / alpha) ** 2) ** -beta
     coarse = fine.reshape(size, over, size, over).sum(axis=(1, 3))
     return np.asarray(coarse / coarse.sum(), np.float32)
+
+
+def resized(psf: FloatArray, size: int) -> FloatArray:
+    """Cut or pad an odd-sided PSF to a side, keeping its centre and the sum of one."""
+    out = np.zeros((size, size), np.float32)
+    cut = [min(size, n) // 2 for n in psf.shape]
+    middle = [n // 2 for n in psf.shape]
+    half = size // 2
+    out[half - cut[0] : half + cut[0] + 1, half - cut[1] : half + cut[1] + 1] = psf[
+        middle[0] - cut[0] : middle[0] + cut[0] + 1, middle[1] - cut[1] : middle[1] + cut[1] + 1
+    ]
+    return np.asarray(out / out.sum(), np.float32)
+
+
+def transformed(psf: FloatArray, matrix: NDArray[np.float64], size: int) -> FloatArray:
+    """Turn and scale a PSF about its centre: from the grid of a detector to that of a tile.
+
+    Parameters
+    ----------
+    psf : (py, px) array
+        Odd-sided, on the pixels of the detector.
+    matrix : (2, 2) array
+        Turns a step (dy, dx) on the tile into a step on the detector.
+    size : int
+        Side of the result, odd.
+
+    Returns
+    -------
+    (size, size) float32 array
+        Summing to one; the PSF as it is, cut or padded, where the two grids differ by less than
+        `SAME_GRID` of a pixel at its edge.
+
+    Examples
+    --------
+    >>> psf = np.zeros((11, 11), np.float32)
+    >>> psf[5, 8] = 1.0
+    >>> quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    >>> [int(i) for i in np.argwhere(transformed(psf, quarter, 11) > 0.5)[0]]
+    [8, 5]
+    """
+    half = size // 2
+    if np.abs(matrix - np.eye(2)).sum(axis=1).max() * half < SAME_GRID:
+        return resized(psf, size)
+    y, x = np.indices((size, size)) - half
+    middle = np.array(psf.shape) // 2
+    at = np.tensordot(np.asarray(matrix, float), np.stack([y, x]), axes=1) + middle[:, None, None]
+    out = ndimage.map_coordinates(np.asarray(psf, np.float64), at, order=3, mode="constant")
+    return np.asarray(out / out.sum(), np.float32)
 
 
 def psf_fwhm(psf: NDArray[np.floating]) -> float:
