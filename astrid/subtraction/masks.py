@@ -128,3 +128,17 @@ def difference_mask(
     part = ndimage.gaussian_filter(bad, sigma, mode="constant", cval=1.0, truncate=3.0)
     mask[part > neighbour_fraction] |= np.uint16(MaskBit.NEIGHBOUR)
     return mask
+
+
+def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], star: NDArray[np.bool_], reach: int) -> None:
+    """Flag, in place, what lies near stars that the edge of an image cuts.
+
+    Half a star cannot be given another PSF: within ``reach`` px of both a ``missing``
+    pixel and one of a bright ``star``, good pixels get `MaskBit.NEIGHBOUR`.
+    """
+    if not missing.any():
+        return
+    side = 2 * reach + 1
+    cut = ndimage.maximum_filter(missing, side)
+    cut &= ndimage.maximum_filter(star & cut, side)
+    mask[cut & (mask == 0)] |= np.uint16(MaskBit.NEIGHBOUR)

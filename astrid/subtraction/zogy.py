@@ -16,7 +16,16 @@ from scipy import fft, ndimage
 
 from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
-from astrid.subtraction.masks import difference_mask, fill_from_neighbours, fill_star_cores, good_pixels, pixel_stencil
+from astrid.imaging.photometry import equivalent_fwhm
+from astrid.schema import MaskBit
+from astrid.subtraction.masks import (
+    difference_mask,
+    fill_from_neighbours,
+    fill_star_cores,
+    good_pixels,
+    mask_cut_stars,
+    pixel_stencil,
+)
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
@@ -28,6 +37,8 @@ MOST_STARS = 200
 MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
 EDGE_REACH = 16  # pixels
+CUT_STAR_SNR = 8.0  # stars that leave a residual where the edge of an image cuts them
+CUT_REACH = 2.0  # times the FWHM, how far that residual goes
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
 
@@ -219,6 +230,12 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
 
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     steady = np.minimum(np.abs(s_n), np.abs(s_r))
+    missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
+    seen = (good_science & (science.flux > CUT_STAR_SNR * sn)) | (
+        ready.good & (template.flux * np.float32(zogy.flux_ratio) > CUT_STAR_SNR * sr)
+    )
+    star = (steady > CUT_STAR_SNR * np.sqrt(v)) | (missing & seen)
+    mask_cut_stars(mask, missing, star, int(np.ceil(CUT_REACH * equivalent_fwhm(psf_d))))
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
     around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":

@@ -1,0 +1,27 @@
+import numpy as np
+
+from astrid.schema import MaskBit
+from astrid.subtraction.masks import mask_cut_stars
+
+
+def flagged(star_at, *, edge=10, reach=4, shape=(40, 40)):
+    missing, star = np.zeros(shape, bool), np.zeros(shape, bool)
+    missing[:, :edge] = True
+    star[star_at] = True
+    mask = np.where(missing, MaskBit.NO_DATA.value, 0).astype(np.uint16)
+    mask_cut_stars(mask, missing, star, reach)
+    return mask
+
+
+def test_a_star_at_the_edge_of_an_image_is_flagged_with_what_it_reaches():
+    mask = flagged((20, 12))
+    here = mask == MaskBit.NEIGHBOUR.value
+    assert here[20, 10:14].all()
+    assert not here[:, 14:].any()  # beyond the reach of the edge
+    assert not here[26:].any() and not here[:15].any()
+    assert (mask[:, :10] == MaskBit.NO_DATA.value).all()
+
+
+def test_a_star_away_from_the_edge_and_an_edge_without_stars_cost_nothing():
+    assert not (flagged((20, 16)) == MaskBit.NEIGHBOUR.value).any()
+    assert not (flagged((20, 12), edge=0)).any()
