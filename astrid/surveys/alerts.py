@@ -46,6 +46,7 @@ HISTORY = pa.schema(
 
 _NANOJANSKY_MAGNITUDE = 31.4  # AB magnitude of one nJy
 _SAME_TIME = 1e-5  # days
+_FILLERS = (-999.0, -9999.0, -99999.0)
 
 
 @dataclass(frozen=True)
@@ -411,12 +412,12 @@ def _unpack(path: Path, folder: Path) -> tuple[Path, Problem | None]:
 
 
 def number(record: Record, field: str) -> float | None:
-    """Return a number of a packet; None where it is missing, not finite or the filler -999."""
+    """Return a number of a packet; None where it is missing, not finite or a filler (-999)."""
     value = record.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     value = float(value)
-    return value if math.isfinite(value) and value > -999.0 else None
+    return value if math.isfinite(value) and value not in _FILLERS else None
 
 
 def within(record: Record, field: str, low: float, high: float) -> float:
