@@ -344,6 +344,12 @@ def _window(
     return None
 
 
+def forget() -> None:
+    """Drop the rows kept in memory."""
+    _window.cache_clear()
+    _window_rows.cache_clear()
+
+
 @dataclass(frozen=True, eq=False)
 class Plane:
     """One image of a stamp file.
