@@ -363,7 +363,7 @@ class AlertSurvey(ABC):
         try:
             stamp = packets.read_stamp(data)
             if stamp.is_salvaged:
-                logger.warning("%s fails its checksum; all its bytes are there and are used", where)
+                logger.warning("%s fails its checksum; the pixels before the damage are used", where)
                 info = dataclasses.replace(info, extra={**info.extra, "salvaged": True})
             exposure = self.exposure(info, stamp, kind)
         except DataError as error:

@@ -35,6 +35,9 @@ _LARGEST_STAMP = 1 << 25
 _LONGEST_SIDE = 2048
 _WINDOW_BYTES = 1 << 24
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_LARGEST_PIXEL = 1e7
+_SMALLEST_PIXEL = 1e-20
+_USUAL_NANS = np.array([0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0xFFFFFFFF], np.uint32)
 _NO_VALUE = 1e30  # beyond it a pixel is a filler such as -3.4e38
 
 
@@ -377,6 +380,9 @@ class Stamp:
 def read_stamp(data: bytes) -> Stamp:
     """Decode a stamp: a FITS file in memory, plain or gzip.
 
+    Where a checksum is wrong although all bytes are there, pixels are used up to those that cannot be:
+    a byte that was lost on the way turns all behind it into numbers of any size.
+
     Raises
     ------
     DataError
@@ -393,10 +399,25 @@ def read_stamp(data: bytes) -> Stamp:
         header, start = _read_header(data, at)
         pixels, at = _read_pixels(data, header, start)
         if pixels is not None:
+            if not intact:
+                _drop_nonsense(pixels, np.frombuffer(data, np.uint8, len(data) - start, start))
             planes.append(Plane(header, pixels))
     if not planes:
         raise DataError("holds no two-dimensional image")
     return Stamp(tuple(planes), not intact)
+
+
+def _drop_nonsense(pixels: NDArray[Any], data: NDArray[np.uint8]) -> None:
+    """Set a damaged 32 bit float image to NaN from shortly before the first value that is none of a sky."""
+    if pixels.dtype != np.float32:
+        return
+    bits = data[: 4 * pixels.size].view(">u4").astype(np.uint32)
+    size = np.abs(bits.view(np.float32))
+    with np.errstate(invalid="ignore"):
+        wild = ((size > _LARGEST_PIXEL) & (size != np.finfo(np.float32).max)) | ((size > 0) & (size < _SMALLEST_PIXEL))
+    wild |= np.isnan(size) & ~np.isin(bits, _USUAL_NANS)
+    if wild.any():
+        pixels.reshape(-1)[max(int(np.argmax(wild)) - 8, 0) :] = np.nan
 
 
 def read_stamp_header(data: bytes) -> dict[str, Any]:

@@ -143,3 +143,89 @@ def flat(packet):
         cutout = row[f"cutout{kind}"]
         row[f"cutout{kind}"] = None if cutout is None else cutout["stampData"]
     return row
+
+
+def rubin_stamp(flux, y, x, ra, dec, *, side=30, uncertainty=100.0, psf_side=41, bias=1.0):
+    """A stamp of flux, variance and PSF planes with the WCS cards that Rubin writes."""
+    rng = np.random.default_rng(int(abs(flux)) + side)
+    yy, xx = np.mgrid[:side, :side]
+    source = flux * np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / (2 * 1.8**2)) / (2 * np.pi * 1.8**2)
+    primary = fits.PrimaryHDU((source + rng.normal(0, uncertainty**0.5, (side, side))).astype(np.float32))
+    step = 0.2 / 3600 / 2**0.5
+    primary.header.update(
+        {
+            "BUNIT": "nJy", "WCSAXES": 2, "CRPIX1": x + 1, "CRPIX2": y + 1, "CRVAL1": ra, "CRVAL2": dec,
+            "PC1_1": -step, "PC1_2": step, "PC2_1": step, "PC2_2": step, "CDELT1": 1.0, "CDELT2": 1.0,
+        }
+    )  # fmt: skip
+    half = psf_side // 2
+    yy, xx = np.mgrid[-half : psf_side - half, -half : psf_side - half]
+    psf = np.exp(-(yy**2 + xx**2) / (2 * 1.8**2))
+    variance = fits.ImageHDU(np.full((side, side), uncertainty, np.float32), name="UNCERT")
+    file = io.BytesIO()
+    planes = [primary, variance, fits.ImageHDU(bias * psf / psf.sum(), name="PSFIMAGE")]
+    fits.HDUList(planes).writeto(file)
+    return file.getvalue()
+
+
+def rubin_alert(number=1, flux=3000.0, *, side=30, y=14.3, x=14.6, ra=150.7, dec=1.7, **changes):
+    """A row of the table of Rubin alerts."""
+    source = {
+        "diaObjectId": 3 * 10**17 + number, "ssObjectId": 0, "visit": 2026030900027, "detector": 87, "ixxPSF": 0.13,
+        "iyyPSF": 0.13,
+    }  # fmt: skip
+    past = [{"midpointMjdTai": 61024.25, "band": "i", "psfFlux": -4436.0, "psfFluxErr": 835.0, "snr": 5.3}]
+    return {
+        "diaSourceId": 17 * 10**16 + number, "splitKey": str(3 * 10**17 + number), "isSSO": False,
+        "mjd": 61109.145 + number, "band": "gri"[number % 3], "ra": ra, "dec": dec, "snr": 25.0, "reliability": 0.79,
+        "isDipole": False, "isNegative": flux < 0, "psfFlux": flux, "psfFluxErr": 120.0, "crossmatch": None,
+        "tns_type": None, "diaSource_json": json.dumps(source), "history_json": json.dumps(past),
+        "cutoutScience": rubin_stamp(flux + 4000, y, x, ra, dec, side=side),
+        "cutoutTemplate": rubin_stamp(4000, y, x, ra, dec, side=side, uncertainty=10.0, psf_side=55),
+        "cutoutDifference": rubin_stamp(flux, y, x, ra, dec, side=side), **changes,
+    }  # fmt: skip
+
+
+def winter_schema():
+    """The part of WINTER's schema that matters."""
+    fields = [
+        {"name": "candid", "type": "long"}, {"name": "jd", "type": "double"}, {"name": "fid", "type": "int"},
+        {"name": "exptime", "type": "float"}, {"name": "isdiffpos", "type": "boolean"},
+        {"name": "ra", "type": "double"}, {"name": "dec", "type": "double"},
+        *({"name": name, "type": _NUMBER} for name in ("magzpsci", "magpsf", "sigmapsf", "diffmaglim", "fwhm", "rb")),
+    ]  # fmt: skip
+    past = [field for field in fields if field["name"] in ("candid", "jd", "fid", "isdiffpos", "magpsf", "sigmapsf")]
+    stamps = [{"name": f"cutout_{kind}", "type": "bytes"} for kind in ("science", "template", "difference")]
+    return {
+        "type": "record", "name": "winter.alert",
+        "fields": [
+            {"name": "schemavsn", "type": "string"}, {"name": "objectid", "type": "string"},
+            {"name": "candid", "type": "long"},
+            {"name": "candidate", "type": {"type": "record", "name": "candidate", "fields": fields}},
+            {"name": "prv_candidates", "type": [
+                {"type": "array", "items": {"type": "record", "name": "past", "fields": past}}, "null",
+            ]},
+            *stamps,
+        ],
+    }  # fmt: skip
+
+
+def winter_alert(number=1, *, positive=True):
+    """One packet of WINTER, a column of NaN in it."""
+    rng = np.random.default_rng(number)
+    template = rng.normal(0, 5, (81, 81))
+    yy, xx = np.mgrid[-40:41, -40:41]
+    change = 300 * np.exp(-(yy**2 + xx**2) / (2 * 2.5**2)) * (1 if positive else -1)
+    science = template + change
+    science[:, 0] = np.nan
+    candidate = {
+        "candid": 3608694 + number, "jd": 2460381.03 + number, "fid": 2, "exptime": 120.0, "isdiffpos": positive,
+        "ra": 262.5, "dec": 7.2, "magzpsci": 25.5, "magpsf": 16.3, "sigmapsf": 0.05, "diffmaglim": 18.0, "fwhm": 5.9,
+        "rb": None,
+    }  # fmt: skip
+    past = [{**{k: candidate[k] for k in ("candid", "fid", "isdiffpos", "magpsf", "sigmapsf")}, "jd": 2460380.04}]
+    return {
+        "schemavsn": "0.1", "objectid": f"WNTR24syn{number}", "candid": candidate["candid"], "candidate": candidate,
+        "prv_candidates": past, "cutout_science": stamp(science), "cutout_template": stamp(template),
+        "cutout_difference": stamp(change if positive else -change),
+    }  # fmt: skip

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from importlib import import_module
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -13,6 +15,7 @@ from astropy.wcs import WCS
 from astrid.image import Exposure
 from astrid.schema import KNOWN_EVENTS, MaskBit
 from astrid.surveys.base import Survey
+from tests.surveys.packet_builders import alert, container, rubin_alert, winter_alert, winter_schema
 
 
 def night(folder):
@@ -37,9 +40,32 @@ def small_sky(folder):
     return {"n_epochs": 2, "bands": ("r",), "height": 96, "width": 128, "n_transients": 1}
 
 
+def ztf_packets(folder):
+    """Packets of three objects, one of them cut by the edge of the chip, and one packet cut short."""
+    packets = [alert(1), alert(2, positive=False), alert(3, xpos=5.0)]
+    (folder / "many.avro").write_bytes(container(packets, "snappy"))
+    (folder / "short.avro").write_bytes(container([alert(4)])[:-100])
+    return {"path": str(folder)}
+
+
+def rubin_table(folder):
+    rows = [rubin_alert(n) for n in range(3)]
+    pq.write_table(pa.Table.from_pylist([*rows, {**rows[0], "band": "q"}]), folder / "rubin.parquet")
+    return {"path": str(folder)}
+
+
+def winter_packets(folder):
+    for number in range(2):
+        (folder / f"{number}.avro").write_bytes(container([winter_alert(number)], shape=winter_schema()))
+    return {"path": str(folder)}
+
+
 SURVEYS = {
     "directory": ("astrid.surveys.directory.Directory", night),
     "simulated": ("astrid.surveys.simulated.Simulated", small_sky),
+    "ztf_alerts": ("astrid.surveys.ztf_alerts.ZtfAlerts", ztf_packets),
+    "rubin_alerts": ("astrid.surveys.rubin_alerts.RubinAlerts", rubin_table),
+    "winter_alerts": ("astrid.surveys.winter_alerts.WinterAlerts", winter_packets),
 }
 
 

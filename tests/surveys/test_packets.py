@@ -116,11 +116,24 @@ def test_scaled_integers_are_scaled():
 
 
 def test_a_wrong_checksum_is_salvaged_and_said():
-    data = bytearray(stamp(star(1000)))
+    data = bytearray(stamp(star(1000) + 100))
     data[-6] ^= 0xFF
     read = packets.read_stamp(bytes(data))
     assert read.is_salvaged
-    np.testing.assert_array_equal(read.planes[0].pixels, star(1000).astype(np.float32))
+    np.testing.assert_array_equal(read.planes[0].pixels, (star(1000) + 100).astype(np.float32))
+
+
+def test_what_follows_a_lost_byte_is_not_believed():
+    pixels = np.random.default_rng(8).normal(100, 9, (63, 63)).astype(np.float32)
+    raw = stamp(pixels, compressed=False)
+    lost = 2880 + 4 * 2500
+    shifted = gzip.compress(raw[:lost] + raw[lost + 1 :])
+    member = shifted[:-8] + zlib.crc32(raw).to_bytes(4, "little") + len(raw).to_bytes(4, "little")
+    read = packets.read_stamp(member)
+    found = read.planes[0].pixels.ravel()
+    assert read.is_salvaged
+    np.testing.assert_array_equal(found[:2480], pixels.ravel()[:2480])
+    assert np.isnan(found[2520:]).all()
 
 
 def test_a_stamp_without_its_last_padding_is_salvaged_and_one_without_pixels_is_not():

@@ -296,7 +296,9 @@ def test_differences_of_negative_alerts_are_stored_with_the_sign_flipped(real):
         if info.extra["is_negative"]:
             middle = (slice(27, 36), slice(27, 36))
             planes = [r(info).flux for r in (survey.read_exposure, survey.read_template, survey.read_difference)]
-            science, template, difference = (np.nan_to_num(p - np.nanmedian(p))[middle].ravel() for p in planes)
+            science, template, difference = ((p - np.nanmedian(p))[middle].ravel() for p in planes)
+            if not np.isfinite(science + template + difference).all():
+                continue
             correlations.append(np.corrcoef(science - template, difference)[0, 1])
     assert len(correlations) > 150
     assert np.median(correlations) > 0.7
