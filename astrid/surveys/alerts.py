@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
-from astrid.schema import KNOWN_EVENTS, MaskBit
+from astrid.schema import KNOWN_EVENTS
 from astrid.surveys import packets
 from astrid.surveys.base import Listing, Problem
-from astrid.surveys.packets import ParquetPlace, Record, Stamp
+from astrid.surveys.packets import ParquetPlace, Record
+from astrid.surveys.stamps import Stamp, read_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -361,7 +362,7 @@ class AlertSurvey(ABC):
         if not isinstance(data, bytes) or not data:
             raise DataError(f"{where} is missing")
         try:
-            stamp = packets.read_stamp(data)
+            stamp = read_stamp(data)
             if stamp.is_salvaged:
                 logger.warning("%s fails its checksum; the pixels before the damage are used", where)
                 info = dataclasses.replace(info, extra={**info.extra, "salvaged": True})
@@ -505,63 +506,3 @@ def tangent_header(
     ]  # fmt: skip
     lines = [f"{key:<8}= {value:<20}" if value[0] == "'" else f"{key:<8}= {value:>20}" for key, value in cards]
     return "".join(line.ljust(80) for line in (*lines, "END"))
-
-
-def padded(
-    pixels: NDArray[Any], centre: tuple[int, int] | None, side: int, chip: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Return a stamp with what the edge of the chip cut off filled with NaN.
-
-    Parameters
-    ----------
-    pixels : (ny, nx) array
-        As stored: ``side`` squared, or less at an edge.
-    centre : tuple of int or None
-        (y, x) on the chip of the pixel that holds the event, counted from zero.
-    side : int
-        Of the whole stamp, odd.
-    chip : tuple of int
-        (ny, nx) of the chip.
-
-    Raises
-    ------
-    DataError
-        If the shape is not what the position on the chip leaves.
-    """
-    if pixels.shape == (side, side):
-        return pixels.astype(np.float32)
-    half = side // 2
-    if centre is not None:
-        low = [max(half - c, 0) for c in centre]
-        high = [min(n - c + half, side) for n, c in zip(chip, centre, strict=True)]
-        if pixels.shape == (high[0] - low[0], high[1] - low[1]):
-            whole = np.full((side, side), np.nan, np.float32)
-            whole[low[0] : high[0], low[1] : high[1]] = pixels
-            return whole
-    raise DataError(
-        f"is {pixels.shape[0]} x {pixels.shape[1]} px, neither {side} x {side} nor what the chip's edge leaves"
-        f" around its event at {centre}"
-    )
-
-
-def masked(
-    info: ExposureInfo,
-    flux: NDArray[np.float32],
-    variance: NDArray[np.float32] | None = None,
-    psf: NDArray[np.float32] | None = None,
-) -> Exposure:
-    """Return an exposure whose mask says where there is no data, or no usable variance (BAD)."""
-    mask = np.where(np.isfinite(flux), np.uint16(0), np.uint16(MaskBit.NO_DATA)).astype(np.uint16)
-    if variance is not None:
-        usable = np.isfinite(variance) & (variance > 0)
-        if not usable.any():
-            raise DataError("its variance holds no positive finite pixel")
-        mask[~usable] |= np.uint16(MaskBit.BAD)
-        variance = np.where(usable, variance, np.median(variance[usable])).astype(np.float32)
-    return Exposure(info, flux, mask, variance, psf)
-
-
-__all__ = [
-    "HISTORY", "AlertSurvey", "PastPoint", "StampKind", "identity", "is_negative", "magnitude_of", "masked",
-    "nanojansky", "number", "padded", "tangent_header", "within",
-]  # fmt: skip

@@ -23,12 +23,12 @@ from astrid.surveys.alerts import (
     StampKind,
     identity,
     magnitude_of,
-    masked,
     number,
     tangent_header,
     within,
 )
-from astrid.surveys.packets import Record, Stamp, read_stamp_header
+from astrid.surveys.packets import Record
+from astrid.surveys.stamps import Stamp, masked, read_stamp_header
 
 BANDS = ("u", "g", "r", "i", "z", "y")
 PIXEL_SCALE = 0.2  # arcsec

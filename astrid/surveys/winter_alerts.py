@@ -17,13 +17,13 @@ from astrid.surveys.alerts import (
     StampKind,
     identity,
     is_negative,
-    masked,
     nanojansky,
     number,
     tangent_header,
     within,
 )
-from astrid.surveys.packets import Record, Stamp
+from astrid.surveys.packets import Record
+from astrid.surveys.stamps import Stamp, masked
 
 BANDS = {1: "Y", 2: "J", 3: "Hs"}
 PIXEL_SCALE = 1.13  # arcsec

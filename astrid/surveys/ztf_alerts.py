@@ -16,14 +16,13 @@ from astrid.surveys.alerts import (
     StampKind,
     identity,
     is_negative,
-    masked,
     nanojansky,
     number,
-    padded,
     tangent_header,
     within,
 )
-from astrid.surveys.packets import Record, Stamp
+from astrid.surveys.packets import Record
+from astrid.surveys.stamps import Stamp, masked, padded
 
 BANDS = {1: "g", 2: "r", 3: "i"}
 PIXEL_SCALE = 1.012  # arcsec

@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from astrid.errors import DataError
 from astrid.surveys import packets
+from astrid.surveys.stamps import read_stamp
 from astrid.surveys.ztf_alerts import ZtfAlerts
 from tests.surveys.packet_builders import alert, container, flat, schema, stamp, star
 
@@ -94,7 +95,7 @@ def test_sizes_that_files_claim_are_not_believed(claim):
 def test_a_stamp_reads_plain_and_compressed():
     pixels = star(1000).astype(np.float32)
     for compressed in (False, True):
-        read = packets.read_stamp(stamp(pixels, compressed))
+        read = read_stamp(stamp(pixels, compressed))
         np.testing.assert_array_equal(read.planes[0].pixels, pixels)
         assert not read.is_salvaged
 
@@ -102,7 +103,7 @@ def test_a_stamp_reads_plain_and_compressed():
 def test_fillers_and_what_is_not_finite_become_nan():
     pixels = star(1000).astype(np.float32)
     pixels[0, :4] = (np.inf, -np.inf, np.nan, -3.4e38)
-    read = packets.read_stamp(stamp(pixels)).planes[0].pixels
+    read = read_stamp(stamp(pixels)).planes[0].pixels
     assert np.isnan(read[0, :4]).all()
     np.testing.assert_array_equal(read[1:], pixels[1:])
 
@@ -112,13 +113,13 @@ def test_scaled_integers_are_scaled():
     hdu.scale("int16", bscale=0.5, bzero=3)
     file = io.BytesIO()
     hdu.writeto(file)
-    np.testing.assert_allclose(packets.read_stamp(file.getvalue()).planes[0].pixels.ravel(), np.arange(12), atol=0.26)
+    np.testing.assert_allclose(read_stamp(file.getvalue()).planes[0].pixels.ravel(), np.arange(12), atol=0.26)
 
 
 def test_a_wrong_checksum_is_salvaged_and_said():
     data = bytearray(stamp(star(1000) + 100))
     data[-6] ^= 0xFF
-    read = packets.read_stamp(bytes(data))
+    read = read_stamp(bytes(data))
     assert read.is_salvaged
     np.testing.assert_array_equal(read.planes[0].pixels, (star(1000) + 100).astype(np.float32))
 
@@ -129,7 +130,7 @@ def test_what_follows_a_lost_byte_is_not_believed():
     lost = 2880 + 4 * 2500
     shifted = gzip.compress(raw[:lost] + raw[lost + 1 :])
     member = shifted[:-8] + zlib.crc32(raw).to_bytes(4, "little") + len(raw).to_bytes(4, "little")
-    read = packets.read_stamp(member)
+    read = read_stamp(member)
     found = read.planes[0].pixels.ravel()
     assert read.is_salvaged
     np.testing.assert_array_equal(found[:2480], pixels.ravel()[:2480])
@@ -139,11 +140,11 @@ def test_what_follows_a_lost_byte_is_not_believed():
 def test_a_stamp_without_its_last_padding_is_salvaged_and_one_without_pixels_is_not():
     raw = stamp(star(1000), compressed=False)
     end = 2880 + 63 * 63 * 4
-    assert packets.read_stamp(raw[:end]).planes[0].pixels.shape == (63, 63)
+    assert read_stamp(raw[:end]).planes[0].pixels.shape == (63, 63)
     with pytest.raises(DataError, match="cut short"):
-        packets.read_stamp(raw[: end - 1])
+        read_stamp(raw[: end - 1])
     with pytest.raises(DataError, match="cut short"):
-        packets.read_stamp(gzip.compress(raw[: end - 1]))
+        read_stamp(gzip.compress(raw[: end - 1]))
 
 
 @pytest.mark.parametrize(
@@ -162,13 +163,13 @@ def test_a_header_that_cannot_be_is_reported(card, value):
     at = raw.index(card.ljust(8).encode() + b"=")
     damaged = raw[:at] + f"{card:<8}= {value:>20}".ljust(80).encode() + raw[at + 80 :]
     with pytest.raises(DataError):
-        packets.read_stamp(damaged)
+        read_stamp(damaged)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x1f\x8b", b"\x1f\x8b\x08\x08name", b"SIMPLE  =", b"\x1f\x8b" * 50])
 def test_what_is_no_stamp_is_reported(data):
     with pytest.raises(DataError):
-        packets.read_stamp(data)
+        read_stamp(data)
 
 
 def test_a_bomb_is_not_inflated():
@@ -176,7 +177,7 @@ def test_a_bomb_is_not_inflated():
     bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(200)) + compressor.flush()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match="larger"):
-        packets.read_stamp(bomb)
+        read_stamp(bomb)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120_000
 
 
@@ -298,12 +299,12 @@ def test_a_thousand_damaged_real_packets_are_read_as_they_were_or_reported(tmp_p
 def check_stamps(originals, count, seed):
     """Each damaged stamp is decoded to the same pixels, salvaged and said so, or reported."""
     rng = np.random.default_rng(seed)
-    pixels = [packets.read_stamp(data).planes[0].pixels for data in originals]
+    pixels = [read_stamp(data).planes[0].pixels for data in originals]
     reported = 0
     for _ in range(count):
         first, second = rng.integers(len(originals), size=2)
         try:
-            read = packets.read_stamp(corrupted(originals[first], originals[second], rng))
+            read = read_stamp(corrupted(originals[first], originals[second], rng))
         except DataError:
             reported += 1
             continue
