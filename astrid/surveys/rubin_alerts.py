@@ -17,16 +17,8 @@ from numpy.typing import NDArray
 
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
-from astrid.surveys.alerts import (
-    AlertSurvey,
-    PastPoint,
-    StampKind,
-    identity,
-    magnitude_of,
-    number,
-    tangent_header,
-    within,
-)
+from astrid.surveys.alerts import AlertSurvey, PastPoint, StampKind
+from astrid.surveys.fields import identity, magnitude_of, number, tangent_header, within
 from astrid.surveys.packets import Record
 from astrid.surveys.stamps import Stamp, masked, read_stamp_header
 

@@ -11,17 +11,8 @@ import numpy as np
 
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
-from astrid.surveys.alerts import (
-    AlertSurvey,
-    PastPoint,
-    StampKind,
-    identity,
-    is_negative,
-    nanojansky,
-    number,
-    tangent_header,
-    within,
-)
+from astrid.surveys.alerts import AlertSurvey, PastPoint, StampKind
+from astrid.surveys.fields import identity, is_negative, nanojansky, number, tangent_header, within
 from astrid.surveys.packets import Record
 from astrid.surveys.stamps import Stamp, masked
 
