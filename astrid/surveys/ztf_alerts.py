@@ -39,7 +39,11 @@ class ZtfAlerts(AlertSurvey):
       (template stars at ``ranr``, ``decnr``; no other orientation finds them). The sky is mirrored.
     - The difference is template minus science where ``isdiffpos`` says f or 0; `read_difference` restores
       the sign.
-    - Science and template stamps are of one flux scale, that of ``magzpsci`` for DN of the whole exposure.
+    - Science and template stamps are of one flux scale, that of ``magzpsci`` for DN of the whole exposure
+      (ratio of 140 stars: median 0.997, two thirds within 0.94 and 1.02).
+
+    Packets in Avro and tar files are read where they are; of a Parquet table some 16 MB around a row, so row
+    groups of a few hundred alerts, or alerts in order of time, are read fastest.
 
     ``extra["survey_significance"]`` is ``scorr``, the peak of ZTF's own matched filter, signed like the flux.
     Fluxes in ``extra`` are signed, in nJy.
