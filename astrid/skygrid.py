@@ -33,6 +33,9 @@ class Tile:
     frame : "sky" or "pixel"
         "pixel" where exposures have no WCS: the grid is the reference exposure's
         detector, extended by the border.
+    cd : tuple of float, optional
+        Degrees per pixel (CD1_1, CD1_2, CD2_1, CD2_2) where the grid is not north up, east left
+        (alert stamps keep their own pixels).
     """
 
     index: int
@@ -42,6 +45,7 @@ class Tile:
     dec: float = math.nan
     pixel_scale: float = math.nan
     frame: Frame = "sky"
+    cd: tuple[float, float, float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +61,10 @@ class Tile:
         wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
         wcs.wcs.crval = [self.ra, self.dec]
         wcs.wcs.crpix = [(nx + 1) / 2, (ny + 1) / 2]
-        wcs.wcs.cdelt = [-self.pixel_scale / 3600, self.pixel_scale / 3600]
+        if self.cd is None:
+            wcs.wcs.cdelt = [-self.pixel_scale / 3600, self.pixel_scale / 3600]
+        else:
+            wcs.wcs.cd = np.reshape(self.cd, (2, 2))
         wcs.wcs.radesys = "ICRS"
         wcs.wcs.set()
         wcs.array_shape = self.shape

@@ -417,9 +417,21 @@ class Reader:
         return arrays.has(arrays.pixels[0], arrays.check_index(index))
 
     def numbers(self, group: str) -> dict[str, NDArray[Any]]:
-        """Return every per-cell number of a group as an array over its cell axes."""
+        """Return every per-cell number of a group as a read-only array over its cell axes.
+
+        A snapshot does not change: it is read once per process.
+        """
+        if self.snapshot is None:
+            return self._read_numbers(group)
+        key = ("numbers", os.getpid(), self.store, group, self.snapshot)
+        return dict(cached(key, lambda: self._read_numbers(group)))
+
+    def _read_numbers(self, group: str) -> dict[str, NDArray[Any]]:
         arrays = self._arrays(group)
-        return {name: np.asarray(arrays.arrays[name][:]) for name in arrays.numbers}
+        numbers = {name: np.asarray(arrays.arrays[name][:]) for name in arrays.numbers}
+        for values in numbers.values():
+            values.flags.writeable = False
+        return numbers
 
     def _arrays(self, group: str) -> Cells:
         if self.store.engine == "zarr":  # the file changes when the group grows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ _OWN_ATTRIBUTES: tuple[str, ...] = (
     "frame",
     "projection",
 )
-_OWN_ATTRIBUTES += ("psf_shape", "n_epochs", "bands", "variables", "complete")
+_OWN_ATTRIBUTES += ("cd", "psf_shape", "n_epochs", "bands", "variables", "complete")
 _MARKER = "schema_version"
 _NUMBERS_CHUNK = {"tile": 64, "epoch": 256}
 
@@ -131,7 +131,7 @@ def grow(group: zarr.Group, variables: tuple[Variable, ...], layout: CubeLayout,
     """Check that a group holds this layout and lengthen its epoch axis if it is shorter."""
     stored = read_layout(group, where)
     for what, found, expected in (
-        ("tiles", stored.tiles, layout.tiles),
+        ("tiles", stored.tiles, tuple(replace(tile, cd=None) for tile in layout.tiles)),
         ("bands", stored.bands, layout.bands),
         ("psf_shape", stored.psf_shape, layout.psf_shape),
         ("flux_unit", stored.flux_unit, layout.flux_unit),
@@ -207,7 +207,9 @@ def _common(tile: Tile) -> tuple[str, ...]:
 
 def _own_attributes(layout: CubeLayout) -> dict[str, Any]:
     tile = layout.tiles[0]
+    one_orientation = all(other.cd == tile.cd for other in layout.tiles)
     return {
+        **({"cd": list(tile.cd)} if tile.cd is not None and one_orientation else {}),
         "flux_unit": layout.flux_unit,
         "core": list(tile.core),
         "border": tile.border,

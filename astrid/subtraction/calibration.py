@@ -12,7 +12,7 @@ from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
 from astrid.subtraction.base import Subtractor
 
-ENOUGH = 5000  # source-free pixels that level and width are measured on
+ENOUGH = 1000  # source-free pixels that level and width are measured on
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4
 SMALL = 0.01  # a width this close to one needs no second pass
@@ -51,7 +51,7 @@ def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> 
     method : Subtractor
         How to subtract.
     science, template : Image
-        Their own ``noise_correlation`` is used only where fewer than 5000 pixels are
+        Their own ``noise_correlation`` is used only where fewer than 1000 pixels are
         free of sources (alert stamps).
 
     Returns

@@ -36,6 +36,7 @@ STAR_SNR = 50.0  # stars from which the model error is measured
 MOST_STARS = 200
 MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
+PRIOR_STARS = 2.0  # how many stars the usual model error counts for
 EDGE_REACH = 16  # pixels
 CUT_STAR_SNR = 8.0  # stars that leave a residual where the edge of an image cuts them
 CUT_REACH = 2.0  # times the FWHM, how far that residual goes
@@ -86,8 +87,9 @@ class Zogy:
     model_error : "measured" or float
         Relative error of the template as a model of constant sources, added to
         the noise of ``significance`` where both images have flux. "measured"
-        takes it from the residuals of the bright sources of each image (zero
-        if there are fewer than five).
+        takes it from the residuals of the bright sources of each image.
+    usual_model_error : float
+        What is expected where fewer than five bright sources tell; counts as two more.
     neighbour_fraction : float
         A pixel gets `MaskBit.NEIGHBOUR` where more than this part of the
         squared PSF around it lies on masked pixels or outside the image.
@@ -95,6 +97,7 @@ class Zogy:
 
     flux_ratio: float = 1.0
     model_error: float | Literal["measured"] = "measured"
+    usual_model_error: float = 0.007
     neighbour_fraction: float = 0.25
 
     def __post_init__(self) -> None:
@@ -105,6 +108,8 @@ class Zogy:
                 raise ValueError(f'model_error must be "measured" or a number, got {self.model_error!r}')
         elif not 0 <= self.model_error < np.inf:
             raise ValueError(f"model_error must not be negative, got {self.model_error}")
+        if not 0 <= self.usual_model_error < np.inf:
+            raise ValueError(f"usual_model_error must not be negative, got {self.usual_model_error}")
         if not 0 < self.neighbour_fraction <= 1:
             raise ValueError(f"neighbour_fraction must lie in (0, 1], got {self.neighbour_fraction}")
 
@@ -239,7 +244,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
     around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":
-        eps = _measure_model_error(s, steady, around, denominator, mask == 0)
+        eps = _measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
     else:
         eps = float(zogy.model_error)
     if eps > 0:
@@ -361,6 +366,7 @@ def _measure_model_error(
     around: NDArray[np.float32],
     variance: NDArray[np.float32],
     usable: NDArray[np.bool_],
+    prior: float,
 ) -> float:
     """Relative residual of bright sources beyond their noise, robust over sources.
 
@@ -380,15 +386,18 @@ def _measure_model_error(
     top = steady[y, x] >= highest
     y, x = y[top], x[top]
     brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
-    if len(brightest) < FEWEST_STARS:
-        return 0.0
     y, x = y[brightest], x[brightest]
     excess, light = np.zeros(len(y)), np.zeros(len(y))
     for dy, dx in pixel_stencil(3):
         at = y + dy, x + dx
         excess += np.where(usable[at], s[at].astype(np.float64) ** 2 - variance[at], 0)
         light += np.where(usable[at], around[at].astype(np.float64) ** 2, 0)
-    return float(np.sqrt(max(float(np.median(excess / light)) / MEDIAN_CHI2, 0.0)))
+    relative = excess / light
+    if len(relative) >= FEWEST_STARS:
+        return float(np.sqrt(max(float(np.median(relative)) / MEDIAN_CHI2, 0.0)))
+    # the largest may be a varying star
+    others = np.sort(relative)[:-1]
+    return float(np.sqrt(max((PRIOR_STARS * prior**2 + others.sum()) / (PRIOR_STARS + len(others)), 0.0)))
 
 
 def _fill_variance(flux: NDArray[np.float32], sky: float) -> NDArray[np.float32]:

@@ -40,7 +40,8 @@ def ingest(settings: Settings, runner: Runner, journal: Journal) -> None:
         raise DataError(f"survey {settings.survey.name}: none of {len(listing.problems)} files can be used{first}")
     path = settings.cube_folder / "exposures.parquet"
     known = read_exposures(path) if path.exists() else []
-    epochs = number_epochs(listing.exposures, known)
+    number = number_epochs_by_object if getattr(settings.survey, "stamps", False) else number_epochs
+    epochs = number(listing.exposures, known)
     if [(info.exposure_id, epoch) for info, epoch in known] != [(info.exposure_id, epoch) for info, epoch in epochs]:
         write_exposures(epochs, path)
     new = [info.exposure_id for info, _ in epochs if info.exposure_id not in recorded]
@@ -83,6 +84,20 @@ def number_epochs(
         at_time.setdefault((info.band, _slot(info)), epoch)
         numbered.append((info, epoch))
     return numbered
+
+
+def number_epochs_by_object(
+    exposures: Sequence[ExposureInfo], known: Sequence[tuple[ExposureInfo, int]] = ()
+) -> list[tuple[ExposureInfo, int]]:
+    """Give each alert its epoch among those of its object; see `number_epochs`."""
+    given: dict[str, list[tuple[ExposureInfo, int]]] = {}
+    alerts: dict[str, list[ExposureInfo]] = {}
+    for info in exposures:
+        alerts.setdefault(str(info.extra["object_id"]), []).append(info)
+    for info, epoch in known:
+        given.setdefault(str(info.extra["object_id"]), []).append((info, epoch))
+    numbered = [pair for name, infos in alerts.items() for pair in number_epochs(infos, given.get(name, ()))]
+    return sorted(numbered, key=lambda pair: (pair[0].mjd, pair[0].exposure_id))
 
 
 def _slot(info: ExposureInfo) -> int:

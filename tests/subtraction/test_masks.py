@@ -18,7 +18,8 @@ def test_a_star_at_the_edge_of_an_image_is_flagged_with_what_it_reaches():
     here = mask == MaskBit.NEIGHBOUR.value
     assert here[20, 10:14].all()
     assert not here[:, 14:].any()  # beyond the reach of the edge
-    assert not here[26:].any() and not here[:15].any()
+    assert not here[26:].any()
+    assert not here[:15].any()
     assert (mask[:, :10] == MaskBit.NO_DATA.value).all()
 
 
