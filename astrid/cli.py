@@ -223,6 +223,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     from omegaconf import OmegaConf
 
     from astrid.imaging.coadd import Provided
+    from astrid.surveys import StampSurvey
     from astrid.workflow.settings import Grid, Linking, Settings, choose_name
 
     missing = sorted(OmegaConf.missing_keys(config))
@@ -232,7 +233,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     parts: dict[str, Any] = {}
     for group in ("survey", "preprocess", "template", "subtraction", "detection", "evaluation", "cluster", "store"):
         parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
-    if getattr(parts["survey"], "stamps", False):  # each alert brings its own template
+    if isinstance(parts["survey"], StampSurvey):  # each alert brings its own template
         plain["template"] = {"_target_": f"{Provided.__module__}.{Provided.__qualname__}"}
         parts["template"] = Provided()
     for group, kind in (("grid", Grid), ("linking", Linking)):

@@ -225,6 +225,33 @@ KNOWN_EVENTS = _table(
     meaning="known transients: one row per event and exposure, flux above quiescence",
 )
 
+ALERTS = _table(
+    ("exposure_id", _S, ""),
+    *_CELL_COLUMNS,
+    ("object_id", _S, ""),
+    ("mjd", _F, "d"),
+    ("kind", _S, ""),
+    ("label", _S, ""),
+    ("label_basis", _S, ""),
+    ("y", _F, "pixel"),
+    ("x", _F, "pixel"),
+    ("is_detected", _B, ""),
+    ("own_significance", _F, "1"),
+    ("own_flux", _F, "flux_unit"),
+    ("own_flux_error", _F, "flux_unit"),
+    ("flux_unit", _S, ""),
+    ("survey_significance", _F, "1"),
+    ("survey_flux", _F, "nJy"),
+    ("survey_score", _F, "1"),
+    ("n_off_centre", _I, ""),
+    ("score_width", _F, "1"),
+    ("correlation", _F, "1"),
+    ("noise_ratio", _F, "1"),
+    ("star_residual", _F, "1"),
+    ("mask_bits", _I, ""),
+    meaning="alerts: the own difference of each beside what the survey says",
+)
+
 EXPOSURES = _table(
     ("exposure_id", _S, ""),
     ("tile", _I, ""),

@@ -29,7 +29,8 @@ CLIP = 3.0  # sigmas from which a residual counts linearly
 SOURCE_ERROR = 0.02  # of the flux of what is constant, that no Moffat profile describes
 LEAST_TEMPLATE_NOISE = 0.05  # of the science stamp's
 MOST_EVALUATIONS = 8
-REGISTRATION_RMS = 0.07  # px per axis left after the centre of the PSF was fitted
+N_PARAMETERS = 10
+REGISTRATION_RMS = 0.05  # px per axis left after the centre of the PSF was fitted
 NODES = ((-np.sqrt(0.15), 5 / 18), (0.0, 8 / 18), (np.sqrt(0.15), 5 / 18))  # Gauss-Legendre over a pixel
 HIGH_PASS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6  # white noise keeps its variance
 
@@ -50,6 +51,8 @@ class StampPsfPrior:
         Scatter of the science PSF's centre on the template's, in pixels per axis.
     beta, beta_spread : float
         Exponent of the Moffat profile, and the scatter of its logarithm in science.
+    template_beta_spread : float
+        The same scatter in templates.
     """
 
     science_fwhm: float = 2.1
@@ -61,6 +64,7 @@ class StampPsfPrior:
     offset: float = 0.1
     beta: float = 3.0
     beta_spread: float = 0.2
+    template_beta_spread: float = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +122,10 @@ def stamp_cells(
         psfs, origin, rms = found, "fitted with the template", REGISTRATION_RMS
     scale, _ = flux_scale_of(science.info)
     cells = []
-    for exposure, flux, sigma, psf, floor in (
-        (science, pair.science, pair.science_sigma, psfs[0], pair.background),
-        (template, pair.template, pair.template_sigma, psfs[1], 0.0),
+    # what is left of the registration counts once, with the science stamp
+    for exposure, flux, sigma, psf, floor, error in (
+        (science, pair.science, pair.science_sigma, psfs[0], pair.background, rms),
+        (template, pair.template, pair.template_sigma, psfs[1], 0.0, 0.0),
     ):
         variance = _variance(exposure, flux, sigma, pair, science.info.gain)
         mask = exposure.mask.copy()
@@ -130,9 +135,9 @@ def stamp_cells(
             np.where(mask == 0, variance * scale**2, 1).astype(np.float32),
             mask,
             psf,
-            astrometric_rms=rms,
+            astrometric_rms=error,
         )
-        cells.append(Cell(image, _numbers(exposure, image, sigma * scale, floor * scale, origin, rms)))
+        cells.append(Cell(image, _numbers(exposure, image, sigma * scale, floor * scale, origin, error)))
     return cells[0], cells[1]
 
 
@@ -212,7 +217,7 @@ def fit_psfs(pair: _Pair, gain: float | None, size: int, prior: StampPsfPrior) -
     size : int
         Side of the PSFs.
     prior : StampPsfPrior
-        Pulls the nine parameters where the stamps say little.
+        Pulls the parameters where the stamps say little.
 
     Returns
     -------
@@ -242,7 +247,7 @@ def fit_psfs(pair: _Pair, gain: float | None, size: int, prior: StampPsfPrior) -
         p = _parameters(u, prior)
         pn = _hat(moffat_stamp(size, p.fwhm, p.beta, p.e1, p.e2), grid)
         pn = pn * np.exp(-2j * np.pi * (ky * p.dy + kx * p.dx))
-        pr = _hat(moffat_stamp(size, p.template_fwhm, prior.beta, p.t1, p.t2), grid)
+        pr = _hat(moffat_stamp(size, p.template_fwhm, p.template_beta, p.t1, p.t2), grid)
         norm = 1 / np.sqrt(sn**2 * np.abs(pr) ** 2 + sr**2 * np.abs(pn) ** 2 + 1e-9 * sn**2)
         d = fft.irfft2((pr * n_hat - pn * r_hat) * norm, grid)[window]
         event = fft.fftshift(fft.irfft2(pn * pr * norm, grid))[middle][: shape[0], : shape[1]]
@@ -254,11 +259,16 @@ def fit_psfs(pair: _Pair, gain: float | None, size: int, prior: StampPsfPrior) -
         return np.concatenate([np.where(size_of < CLIP, left_over, linear) / np.sqrt(1.5), u])
 
     best = optimize.least_squares(
-        residuals, np.zeros(9), diff_step=np.full(9, 0.05), max_nfev=MOST_EVALUATIONS, xtol=1e-2, ftol=1e-3
+        residuals,
+        np.zeros(N_PARAMETERS),
+        diff_step=np.full(N_PARAMETERS, 0.05),
+        max_nfev=MOST_EVALUATIONS,
+        xtol=1e-2,
+        ftol=1e-3,
     )
     p = _parameters(best.x, prior)
     science = _shifted(moffat_stamp(size, p.fwhm, p.beta, p.e1, p.e2), p.dy, p.dx)
-    template = moffat_stamp(size, p.template_fwhm, prior.beta, p.t1, p.t2)
+    template = moffat_stamp(size, p.template_fwhm, p.template_beta, p.t1, p.t2)
     return science.astype(np.float32), template.astype(np.float32)
 
 
@@ -273,6 +283,7 @@ class _Parameters:
     t1: float
     t2: float
     beta: float
+    template_beta: float
 
 
 def _parameters(u: Floats, prior: StampPsfPrior) -> _Parameters:
@@ -280,6 +291,7 @@ def _parameters(u: Floats, prior: StampPsfPrior) -> _Parameters:
     e1, e2 = np.clip(u[2:4] * prior.ellipticity, -0.4, 0.4)
     t1, t2 = np.clip(u[6:8] * prior.template_ellipticity, -0.3, 0.3)
     dy, dx = u[4:6] * prior.offset
+    beta = prior.beta * float(np.exp(np.clip(u[9] * prior.template_beta_spread, -0.6, 1.0)))
     return _Parameters(
         fwhm=prior.science_fwhm * float(np.exp(np.clip(u[0] * prior.science_spread, -0.8, 1.3))),
         template_fwhm=prior.template_fwhm * float(np.exp(np.clip(u[1] * prior.template_spread, -0.4, 0.9))),
@@ -290,6 +302,7 @@ def _parameters(u: Floats, prior: StampPsfPrior) -> _Parameters:
         t1=float(t1),
         t2=float(t2),
         beta=prior.beta * float(np.exp(np.clip(u[8] * prior.beta_spread, -0.6, 1.0))),
+        template_beta=beta,
     )
 
 

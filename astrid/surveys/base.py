@@ -71,3 +71,26 @@ class Survey(Protocol):
 
     def true_psf(self, info: ExposureInfo, shape: tuple[int, int]) -> NDArray[np.float32] | None:
         """Return the true PSF on the detector's pixel scale (simulated skies), else None."""
+
+
+@runtime_checkable
+class StampSurvey(Survey, Protocol):
+    """A survey of alert packets: stamps of an event, registered and scaled, each with its template.
+
+    What its exposures carry in ``extra``: "object_id", "y", "x" (the event in the stamp), "is_negative",
+    "pixel_scale", and what the survey says of it.
+    """
+
+    stamps: bool
+
+    def read_difference(self, info: ExposureInfo) -> Exposure:
+        """Read the survey's own difference, as science minus template.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
+
+    def kind_of(self, info: ExposureInfo) -> str | None:
+        """Return what independent catalogues say the event is, None where they say nothing."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from astrid.detection import Detections, Detector
 from astrid.detection.matched_filter import MatchedFilter
-from astrid.errors import CellSkipped
+from astrid.errors import CellSkipped, DataError
+from astrid.evaluation.alerts import judge_alert, summarise_alerts
 from astrid.evaluation.cell import recover
 from astrid.evaluation.completeness import completeness
 from astrid.evaluation.false_peaks import threshold_note
@@ -25,10 +27,10 @@ from astrid.evaluation.localization import localize
 from astrid.evaluation.matching import Verdict, classify, match, match_radius
 from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
 from astrid.image import Difference, Image
-from astrid.imaging.calibration import flux_per_electron
+from astrid.imaging.calibration import flux_per_electron, flux_scale_of
 from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import psf_fwhm
-from astrid.schema import INJECTIONS
+from astrid.schema import ALERTS, INJECTIONS
 from astrid.simulation.injections import (
     InjectionRecipe,
     Injections,
@@ -42,15 +44,17 @@ from astrid.skygrid import Tile
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
-from astrid.surveys import Survey
+from astrid.surveys import StampSurvey, Survey
 from astrid.workflow.detect import candidate_id, to_table
 from astrid.workflow.images import GROUP, PROVIDED, Differences
 from astrid.workflow.ingest import EVENTS_FILE, read_exposures
 from astrid.workflow.keys import Cell, CellExposure, Product, digest
-from astrid.workflow.preprocess import read_tiles
+from astrid.workflow.preprocess import read_tiles, with_usual_zero_points
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
 from astrid.workflow.subtract import cells, difference_group, differences_of
+
+logger = logging.getLogger(__name__)
 
 TIMED_STEPS = ("measure", "preprocess", "template", "subtract", "detect")
 SAME_TIME_DAYS = 1e-4
@@ -137,7 +141,38 @@ class Evaluate:
                 "megapixels": [searched_megapixels(difference, tile)],
             }
             tables["counts"].append(to_table(count, COUNTS))
+        if isinstance(self.survey, StampSurvey):
+            tables["alerts"] = [self._alert(self.survey, key, difference, template)]
         return Product(tables={name: pa.concat_tables(rows) for name, rows in tables.items() if rows})
+
+    def _alert(self, survey: StampSurvey, key: CellExposure, difference: Difference, template: Image) -> pa.Table:
+        """Return the row of an alert: its own difference beside the survey's."""
+        info, extra = key.info, key.info.extra
+        try:
+            theirs = survey.read_difference(info).flux * np.float32(flux_scale_of(info)[0])
+        except DataError as error:
+            logger.warning("alert %s: no difference of the survey: %s", info.exposure_id, error)
+            theirs = None
+        result = judge_alert(
+            difference,
+            template,
+            theirs,
+            float(extra["y"]),
+            float(extra["x"]),
+            is_negative=bool(extra["is_negative"]),
+            threshold=self.detectors[0].threshold,
+        )
+        said = {
+            "exposure_id": info.exposure_id,
+            "object_id": str(extra["object_id"]),
+            "mjd": info.mjd,
+            "kind": survey.kind_of(info),
+            "flux_unit": self.flux_unit,
+            **{name: extra.get(name) for name in ("label", "label_basis", "y", "x")},
+            **{name: extra.get(name) for name in ("survey_significance", "survey_flux", "survey_score")},
+        }
+        columns = {name: [value] for name, value in {**said, **asdict(result)}.items()}
+        return to_table({**columns, **_cell_columns(key.cell, 1)}, ALERTS)
 
     def _plan(
         self, key: CellExposure, science: Image, difference: Difference, tile: Tile, events: EventsHere
@@ -390,7 +425,8 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     layout = settings.cube_store.layout(GROUP)
     differences = differences_of(settings)
     ids = differences.reader.numbers(GROUP)["exposure_id"]
-    infos = {info.exposure_id: info for info, _ in read_exposures(settings.cube_folder / "exposures.parquet")}
+    listed = with_usual_zero_points(read_exposures(settings.cube_folder / "exposures.parquet"))
+    infos = {info.exposure_id: info for info, _ in listed}
     keys = [CellExposure(cell, infos[str(ids[cell.index])]) for cell in cells(settings, layout.bands)]
     detectors: tuple[Detector, ...] = (settings.detection,)
     if settings.detection.name != "matched_filter":
@@ -422,6 +458,7 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
             "megapixels": float(pc.sum(counted["megapixels"]).as_py() or 0.0),
             "cpu_seconds": seconds,
             "threshold": one.threshold,
+            "is_preselected": isinstance(settings.survey, StampSurvey),
         }
         put_in = injections.filter(pc.equal(injections["detector"], one.name))
         if len(put_in):
@@ -438,7 +475,12 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
         "threshold": note_on(settings, differences, rows),
         "seconds": "CPU seconds of preprocess + subtract + detect, of the pass without injections, per cell",
     }
-    metrics = {"rows": rows, "notes": notes, "completeness": curves}
+    metrics: dict[str, Any] = {"rows": rows, "notes": notes, "completeness": curves}
+    if isinstance(settings.survey, StampSurvey):
+        alerts = journal.table("alerts", ALERTS)
+        order = [("object_id", "ascending"), ("mjd", "ascending")]
+        write_table(settings.run_folder / "alerts.parquet", alerts.sort_by(order), ALERTS)
+        metrics["alerts"] = summarise_alerts(alerts.to_pydict())
     write_json(settings.run_folder / "metrics.json", metrics)
     return metrics
 

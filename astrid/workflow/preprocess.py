@@ -31,7 +31,7 @@ from astrid.skygrid import Footprint, Tile, footprint_of, lands_on, sky_tiles
 from astrid.stores.cube import CubeLayout, Ticket
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, write_json, write_table
-from astrid.surveys import Survey
+from astrid.surveys import StampSurvey, Survey
 from astrid.workflow.ingest import read_exposures
 from astrid.workflow.keys import Cell, CellExposure, ExposureKey, Product
 from astrid.workflow.runner import Runner
@@ -154,7 +154,7 @@ def read_measurements(journal: Journal) -> dict[str, Measurement]:
 
 def preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
     """Fill the cube: measure, define grid and references, make the cells that are missing."""
-    if getattr(settings.survey, "stamps", False):
+    if isinstance(settings.survey, StampSurvey):
         preprocess_stamps(settings, runner, journal)
         return
     folder = settings.cube_folder
