@@ -10,9 +10,11 @@ from scipy import ndimage
 
 from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
+from astrid.schema import MaskBit
 from astrid.subtraction.base import Subtractor
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on
+MOST_OF_GRID = 0.9  # of its area; a box that is larger is not cut out
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4
 SMALL = 0.01  # a width this close to one needs no second pass
@@ -39,6 +41,40 @@ def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
 
 
 def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> tuple[Difference, float]:
+    """Subtract what two images share of their grid, with calibrated noise; see `subtract_whole`.
+
+    Where less than nine tenths of the grid lies in the box that both have data in (stamps smaller than their
+    tile, a corner of an exposure), the rest is cut off first: an edge of data is mirrored like that of an image.
+    """
+    box = shared_box(science, template)
+    if box is None:
+        return subtract_whole(method, science, template)
+    part, width = subtract_whole(method, _cut(science, box), _cut(template, box))
+    mask = np.full(science.mask.shape, MaskBit.NO_DATA.value, np.uint16)
+    mask |= science.mask
+    flux, significance = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32)
+    variance = np.ones(mask.shape, np.float32)
+    mask[box], flux[box], variance[box], significance[box] = part.mask, part.flux, part.variance, part.significance
+    return Difference(flux, variance, mask, part.psf, significance), width
+
+
+def shared_box(science: Image, template: Image) -> tuple[slice, slice] | None:
+    """Return the box that holds all pixels with data in both images, None where it is most of the grid or empty."""
+    there = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) == 0
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    if not len(rows):
+        return None
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    if there[box].size > MOST_OF_GRID * there.size:
+        return None
+    return box
+
+
+def _cut(image: Image, box: tuple[slice, slice]) -> Image:
+    return replace(image, flux=image.flux[box], variance=image.variance[box], mask=image.mask[box])
+
+
+def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple[Difference, float]:
     """Subtract with the noise correlation measured where it can be: on the difference, between the sources.
 
     A single image cannot tell correlated noise from unresolved sources and an uneven

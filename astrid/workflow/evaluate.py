@@ -49,9 +49,10 @@ from astrid.workflow.detect import candidate_id, to_table
 from astrid.workflow.images import GROUP, PROVIDED, Differences
 from astrid.workflow.ingest import EVENTS_FILE, read_exposures
 from astrid.workflow.keys import Cell, CellExposure, Product, digest
-from astrid.workflow.preprocess import read_tiles, with_usual_zero_points
+from astrid.workflow.preprocess import read_tiles
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
+from astrid.workflow.stamps import event_in, padded_to, with_usual_zero_points
 from astrid.workflow.subtract import cells, difference_group, differences_of
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,10 @@ class Evaluate:
     def _alert(self, survey: StampSurvey, key: CellExposure, difference: Difference, template: Image) -> pa.Table:
         """Return the row of an alert: its own difference beside the survey's."""
         info, extra = key.info, key.info.extra
+        shape = difference.flux.shape[0], difference.flux.shape[1]
+        y, x = event_in(shape, info)
         try:
-            theirs = survey.read_difference(info).flux * np.float32(flux_scale_of(info)[0])
+            theirs = padded_to(survey.read_difference(info), shape).flux * np.float32(flux_scale_of(info)[0])
         except DataError as error:
             logger.warning("alert %s: no difference of the survey: %s", info.exposure_id, error)
             theirs = None
@@ -157,8 +160,8 @@ class Evaluate:
             difference,
             template,
             theirs,
-            float(extra["y"]),
-            float(extra["x"]),
+            y,
+            x,
             is_negative=bool(extra["is_negative"]),
             threshold=self.detectors[0].threshold,
         )
@@ -168,7 +171,9 @@ class Evaluate:
             "mjd": info.mjd,
             "kind": survey.kind_of(info),
             "flux_unit": self.flux_unit,
-            **{name: extra.get(name) for name in ("label", "label_basis", "y", "x")},
+            "y": y,
+            "x": x,
+            **{name: extra.get(name) for name in ("label", "label_basis")},
             **{name: extra.get(name) for name in ("survey_significance", "survey_flux", "survey_score")},
         }
         columns = {name: [value] for name, value in {**said, **asdict(result)}.items()}

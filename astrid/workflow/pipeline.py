@@ -17,6 +17,7 @@ from astrid.schema import LEDGER
 from astrid.stores.catalogue import add_cube
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
+from astrid.surveys import StampSurvey
 from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
 from astrid.workflow.ingest import ingest
@@ -24,6 +25,7 @@ from astrid.workflow.preprocess import preprocess
 from astrid.workflow.reporting import report
 from astrid.workflow.runner import Progress, Runner
 from astrid.workflow.settings import Settings, digest_of
+from astrid.workflow.stamps import preprocess_stamps
 from astrid.workflow.subtract import subtract
 
 STEPS = ("ingest", "preprocess", "subtract", "detect", "evaluate", "report")
@@ -76,7 +78,8 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
 
 
 def _preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
-    preprocess(settings, runner, journal)
+    make = preprocess_stamps if isinstance(settings.survey, StampSurvey) else preprocess
+    make(settings, runner, journal)
     add_cube(
         settings.root / "cubes" / "catalog.yaml",
         settings.cube_key,

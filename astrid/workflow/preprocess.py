@@ -24,14 +24,13 @@ from astrid.errors import AlgorithmError, CellSkipped
 from astrid.image import ExposureInfo
 from astrid.imaging.badpixels import bad_pixel_map
 from astrid.imaging.preprocess import Measurement, Preprocess
-from astrid.imaging.stamps import stamp_cells
 from astrid.imaging.stars import StarList
 from astrid.schema import CUBE, MaskBit
 from astrid.skygrid import Footprint, Tile, footprint_of, lands_on, sky_tiles
 from astrid.stores.cube import CubeLayout, Ticket
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, write_json, write_table
-from astrid.surveys import StampSurvey, Survey
+from astrid.surveys import Survey
 from astrid.workflow.ingest import read_exposures
 from astrid.workflow.keys import Cell, CellExposure, ExposureKey, Product
 from astrid.workflow.runner import Runner
@@ -93,30 +92,6 @@ class MakeCell:
         return Product(numbers=numbers)
 
 
-@dataclass(frozen=True)
-class MakeStampCell:
-    """Write the science stamp of one alert and its template."""
-
-    survey: Survey
-    psf_size: int
-
-    def __call__(self, key: CellExposure, ticket: Ticket | None) -> Product:
-        """Write both cells."""
-        if ticket is None:
-            raise ValueError("a cell needs a ticket to write with")
-        science, template = self.survey.read_exposure(key.info), self.survey.read_template(key.info)
-        if template is None:
-            raise CellSkipped(f"no template: {key.info.exposure_id} brings none")
-        # the zero point may be the usual one of the band
-        science = replace(science, info=replace(science.info, zero_point=key.info.zero_point))
-        made = stamp_cells(science, template, psf_size=self.psf_size)
-        numbers = {}
-        for group, cell in zip((GROUP, PROVIDED), made, strict=True):
-            write_image(ticket, group, key.cell, cell.image)
-            numbers[group] = (key.cell.index, cell_numbers(cell.numbers, key.info))
-        return Product(numbers=numbers)
-
-
 def write_image(ticket: Ticket, group: str, cell: Cell, image: Any) -> None:
     """Write the pixels of an image or difference as a cell."""
     names = [name for name in ("flux", "variance", "mask", "psf", "significance") if hasattr(image, name)]
@@ -154,9 +129,6 @@ def read_measurements(journal: Journal) -> dict[str, Measurement]:
 
 def preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
     """Fill the cube: measure, define grid and references, make the cells that are missing."""
-    if isinstance(settings.survey, StampSurvey):
-        preprocess_stamps(settings, runner, journal)
-        return
     folder = settings.cube_folder
     epochs = unify_units(read_exposures(folder / "exposures.parquet"))
     infos = [info for info, _ in epochs]
@@ -377,72 +349,6 @@ def read_bad_pixels(folder: str, detector: str, shape: tuple[int, int]) -> NDArr
     """Return the bad-pixel map of a detector."""
     packed = np.load(bad_pixel_path(Path(folder), detector, shape))
     return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool)
-
-
-def preprocess_stamps(settings: Settings, runner: Runner, journal: Journal) -> None:
-    """Fill the cube with alert stamps: one tile per object, nothing registered or scaled again."""
-    folder = settings.cube_folder
-    epochs = with_usual_zero_points(read_exposures(folder / "exposures.parquet"))
-    if not (folder / "tiles.json").exists():
-        made, objects = tiles_of_objects([info for info, _ in epochs])
-        noted = {
-            "tiles": [asdict(tile) for tile in made],
-            "bands": sorted({i.band for i, _ in epochs}),
-            "objects": objects,
-        }
-        write_json(folder / "tiles.json", noted)
-    tiles, noted = read_tiles(folder), read_json(folder / "tiles.json")
-    bands: list[str] = list(noted["bands"])
-    place = {name: index for index, name in enumerate(noted["objects"])}
-    recorded = {row["key"] for row in journal.ledger().to_pylist() if row["step"] == "group"}
-    keys = []
-    for info, epoch in epochs:
-        name = str(info.extra["object_id"])
-        if name in place and info.band in bands and info.shape == tiles[0].shape:
-            keys.append(CellExposure(Cell(place[name], epoch, bands.index(info.band), info.band), info))
-        elif info.exposure_id not in recorded:
-            what = f"object {name}, band {info.band}, {info.shape[0]}x{info.shape[1]} px"
-            reason = f"{what} has no place in the cube, which was made before; remove {folder.name} to make it anew"
-            runner.record("group", info.exposure_id, "failed", reason, journal)
-    layout = layout_of(settings, tiles, tuple(bands), [i for i, _ in epochs], max(epoch for _, epoch in epochs) + 1)
-    store = settings.cube_store
-    for group in (GROUP, PROVIDED):
-        store.create(group, CUBE, layout)
-    work = MakeStampCell(settings.survey, settings.preprocess.psf_size)
-    runner.run("preprocess", work, sorted(keys, key=lambda key: key.cell), journal, store.writer())
-
-
-def tiles_of_objects(infos: Sequence[ExposureInfo]) -> tuple[tuple[Tile, ...], list[str]]:
-    """Return one tile per object, on the pixels of its first stamp, and the objects' names."""
-    first: dict[str, ExposureInfo] = {}
-    for info in infos:
-        first.setdefault(str(info.extra["object_id"]), info)
-    shape, scale = infos[0].shape, float(infos[0].extra["pixel_scale"])
-    tiles = []
-    for index, info in enumerate(first.values()):
-        wcs = WCS(header_of(info))
-        ra, dec = wcs.pixel_to_world_values((shape[1] - 1) / 2, (shape[0] - 1) / 2)
-        cd = [float(value) for value in np.ravel(wcs.pixel_scale_matrix)]
-        tiles.append(Tile(index, shape, 0, float(ra), float(dec), scale, cd=(cd[0], cd[1], cd[2], cd[3])))
-    return tuple(tiles), list(first)
-
-
-def with_usual_zero_points(epochs: Sequence[tuple[ExposureInfo, int]]) -> list[tuple[ExposureInfo, int]]:
-    """Give alerts without a zero point the median of their band, so that a cube has one unit."""
-    known: dict[str, list[float]] = {}
-    for info, _ in epochs:
-        if info.zero_point is not None:
-            known.setdefault(info.band, []).append(info.zero_point)
-    every = [value for values in known.values() for value in values]
-    if not every:
-        return list(epochs)
-    usual = {band: float(np.median(values)) for band, values in known.items()}
-    return [
-        (info, epoch)
-        if info.zero_point is not None or info.unit == "nJy"
-        else (replace(info, zero_point=usual.get(info.band, float(np.median(every)))), epoch)
-        for info, epoch in epochs
-    ]
 
 
 def layout_of(

@@ -7,6 +7,7 @@ from scipy import ndimage
 from astrid.image import Image
 from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import moffat
+from astrid.schema import MaskBit
 from astrid.subtraction.calibration import source_free, subtract_calibrated
 from astrid.subtraction.zogy import Zogy
 
@@ -69,8 +70,8 @@ def test_what_two_backgrounds_leave_is_taken_out():
 
 
 def test_few_source_free_pixels_leave_the_stated_correlation():
-    science = replace(image(11, side=63), noise_correlation=1.7)
-    template = replace(image(12, side=63), noise_correlation=1.7)
+    science = replace(image(11, side=30), noise_correlation=1.7)
+    template = replace(image(12, side=30), noise_correlation=1.7)
     difference, correlation = subtract_calibrated(Zogy(), science, template)
     assert correlation == 1.7
     np.testing.assert_array_equal(difference.significance, Zogy()(science, template).significance)
@@ -85,3 +86,27 @@ def test_sources_and_masked_pixels_are_not_source_free():
         assert not free[y, x]
     assert not free[5:9, 5:9].any()
     assert 0.3 < free.mean() < 0.95
+
+
+def test_a_stamp_in_an_empty_grid_is_subtracted_like_the_stamp_alone():
+    rng = np.random.default_rng(8)
+    side, border = 60, 30
+    images = []
+    for noise in (1.0, 0.3):
+        flux = rng.normal(0, noise, (side, side)).astype(np.float32)
+        images.append(Image(flux, np.full(flux.shape, noise**2, np.float32), np.zeros(flux.shape, np.uint16), PSF))
+    alone, width = subtract_calibrated(Zogy(), *images)
+    grown = [
+        Image(
+            np.pad(image.flux, border),
+            np.pad(image.variance, border, constant_values=1),
+            np.pad(image.mask, border, constant_values=MaskBit.NO_DATA.value),
+            PSF,
+        )
+        for image in images
+    ]
+    inside, same = subtract_calibrated(Zogy(), *grown)
+    box = np.s_[border : border + side, border : border + side]
+    assert same == width
+    np.testing.assert_array_equal(inside.significance[box], alone.significance)
+    assert (inside.mask != 0).sum() == inside.mask.size - side * side + (alone.mask != 0).sum()
