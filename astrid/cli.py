@@ -48,6 +48,7 @@ Options are key=value, for example
   template=coadd|provided       evaluation.snr_min=3
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none
+  truth=FILE                    known events of your own: CSV, VOTable or Parquet with ra and dec
   debug=true              show the traceback of an error
   -m key=a,b              run once for each value
 
@@ -230,6 +231,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     if missing:
         raise UsageError(f"{missing[0]} must be given: {missing[0]}=...; `astrid --help` shows an example")
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    plain["truth"] = str(plain["truth"] or "none")
     parts: dict[str, Any] = {}
     for group in ("survey", "preprocess", "template", "subtraction", "detection", "evaluation", "cluster", "store"):
         parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
@@ -244,6 +246,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     return Settings(
         **parts,
         keep=plain["keep"],
+        truth=plain["truth"],
         name=name,
         configuration=plain,
         yaml=OmegaConf.to_yaml(config, resolve=True),

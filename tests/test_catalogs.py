@@ -9,6 +9,7 @@ import xarray as xr
 from astrid.schema import CUBE
 from astrid.skygrid import Tile
 from astrid.stores.cube import CubeLayout, CubeStore, Engine
+from astrid.surveys.events import read_events
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -34,7 +35,7 @@ def test_every_catalogue_opens_and_its_entries_import(path):
     assert list(catalogue)
     for name in catalogue:
         assert catalogue[name].metadata["description"]
-        assert catalogue[name].output_instance == "xarray:Dataset"
+        assert catalogue[name].output_instance in ("xarray:Dataset", "pandas:DataFrame")
 
 
 @pytest.mark.parametrize("engine", ["icechunk", "zarr"])
@@ -53,3 +54,11 @@ def test_another_group_opens_by_its_name(tmp_path):
     store = made(tmp_path / "made", "icechunk")
     cells = intake.open_catalog(str(CATALOGS / "cubes.yaml"))["cells"]
     assert cells(path=store.path, group="cube").read().identical(store.dataset())
+
+
+def test_the_pilot_events_name_their_sources_and_are_truth_for_a_run():
+    table = intake.open_catalog(str(CATALOGS / "events.yaml"))["pilot"].read()
+    assert table.source.notna().all()
+    events = read_events(CATALOGS / "pilot_events.csv").to_pylist()
+    assert [event["event_id"] for event in events] == list(table.name)
+    assert all(event["mjd"] > 50000 and event["kind"] for event in events)

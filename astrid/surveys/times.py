@@ -178,7 +178,7 @@ def _stamp(headers: Headers, keyword: str, anchor: Anchor | None) -> TimeStamp |
     name = date_keyword.upper()
     guess: Anchor = "mid" if "AVG" in name or "MID" in name else "end" if "END" in name else "start"
     scale = _SCALES.get((headers.text("TIMESYS") or "UTC").strip().upper(), "utc")
-    number = _mjd_of_number(text)
+    number = mjd_of_number(text)
     try:
         if number is not None:
             mjd, precision = number
@@ -206,7 +206,7 @@ def _with_clock(date: str, headers: Headers, keywords: Sequence[str]) -> str:
     return date
 
 
-def _mjd_of_number(text: str) -> tuple[float, float] | None:
+def mjd_of_number(text: str) -> tuple[float, float] | None:
     """Read MJD, JD or Unix seconds, told by size, and the precision in days that the digits allow."""
     try:
         number = Decimal(text.strip().replace("D", "E").replace("d", "e"))

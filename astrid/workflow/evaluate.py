@@ -26,11 +26,11 @@ from astrid.evaluation.false_peaks import threshold_note
 from astrid.evaluation.localization import localize
 from astrid.evaluation.matching import Verdict, classify, match, match_radius
 from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
-from astrid.image import Difference, Image
+from astrid.image import Difference, ExposureInfo, Image
 from astrid.imaging.calibration import flux_per_electron, flux_scale_of
 from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import psf_fwhm
-from astrid.schema import ALERTS, INJECTIONS
+from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS
 from astrid.simulation.injections import (
     InjectionRecipe,
     Injections,
@@ -54,6 +54,8 @@ from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
 from astrid.workflow.stamps import event_in, padded_to, with_usual_zero_points
 from astrid.workflow.subtract import cells, difference_group, differences_of
+from astrid.workflow.truth import NONE as NO_EVENTS
+from astrid.workflow.truth import events_at_exposures, near_tiles, why_none_counts
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ class Evaluate:
     folder: Path
     difference_group: str
     flux_unit: str
+    events: Path
 
     def __call__(self, key: CellExposure, ticket: Ticket | None) -> Product:
         """Return injections, known events, verdicts and counts as rows."""
@@ -198,7 +201,7 @@ class Evaluate:
 
     def _events(self, cell: Cell, tile: Tile, difference: Difference) -> EventsHere:
         """Return the known events in the core of a cell and how bright they are in its difference."""
-        table = read_events(str(self.folder / EVENTS_FILE))
+        table = read_events(str(self.events), self.events.stat().st_mtime_ns)
         if not len(table) or tile.frame != "sky":
             return EventsHere.none()
         mjd = self.differences.reader.numbers(GROUP)["mjd"][cell.tile, :, cell.band_index]
@@ -256,9 +259,30 @@ class EventsHere:
 
 
 @lru_cache(maxsize=2)
-def read_events(path: str) -> pa.Table:
-    """Return the known events of a cube."""
+def read_events(path: str, changed: int) -> pa.Table:
+    """Return the known events of a run; ``changed`` is when the file was written."""
     return pq.read_table(path)
+
+
+def write_events(
+    settings: Settings, infos: Sequence[ExposureInfo], flux_unit: str, runner: Runner, journal: Journal
+) -> str:
+    """Write the known events that a run is judged by; return why none of the user's counts, empty where some do."""
+    events, note = KNOWN_EVENTS.empty_table(), ""
+    if settings.user_events is not None:
+        tiles = read_tiles(settings.cube_folder)
+        note = why_none_counts(settings.user_events, tiles)
+        events = events_at_exposures(near_tiles(settings.user_events, tiles), infos, flux_unit)
+        if note and not _is_recorded(journal, note):
+            runner.record("truth", settings.truth, "skipped", note, journal)
+    elif settings.truth != NO_EVENTS:
+        events = pq.read_table(settings.cube_folder / EVENTS_FILE)
+    write_table(settings.run_folder / EVENTS_FILE, events, KNOWN_EVENTS)
+    return note
+
+
+def _is_recorded(journal: Journal, note: str) -> bool:
+    return note in journal.ledger()["reason"].to_pylist()
 
 
 def fluxes_at(
@@ -444,7 +468,9 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
         settings.cube_folder,
         difference_group(settings),
         layout.flux_unit,
+        settings.run_folder / EVENTS_FILE,
     )
+    unplaced = write_events(settings, list(infos.values()), layout.flux_unit, runner, journal)
     runner.run("evaluate", work, keys, journal)
     injections = journal.table("injections", INJECTIONS)
     events, counts = journal.table("events", EVENTS), journal.table("counts", COUNTS)
@@ -480,6 +506,8 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
         "threshold": note_on(settings, differences, rows),
         "seconds": "CPU seconds of preprocess + subtract + detect, of the pass without injections, per cell",
     }
+    if unplaced:
+        notes["known_events"] = unplaced
     metrics: dict[str, Any] = {"rows": rows, "notes": notes, "completeness": curves}
     if isinstance(settings.survey, StampSurvey):
         alerts = journal.table("alerts", ALERTS)

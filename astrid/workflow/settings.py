@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pyarrow as pa
+
 from astrid.clusters import Cluster
 from astrid.detection import Detector
 from astrid.errors import UsageError
@@ -19,7 +21,9 @@ from astrid.stores.cube import CubeStore
 from astrid.stores.tables import read_json
 from astrid.subtraction import Subtractor
 from astrid.surveys import Survey
+from astrid.surveys.events import read_events
 from astrid.workflow.keys import digest
+from astrid.workflow.truth import NONE, SURVEY
 
 Keep = Literal["none", "stamps", "all"]
 
@@ -85,6 +89,8 @@ class Settings:
         The same as the text of ``config.yaml``.
     root : Path
         Folder that holds ``runs/``, ``cubes/`` and ``exposures/``.
+    truth : str
+        Known events the run is judged by: "known_events" (the survey's), "none", or the path of a table.
     """
 
     survey: Survey
@@ -102,6 +108,7 @@ class Settings:
     configuration: Mapping[str, Any]
     yaml: str = ""
     root: Path = field(default_factory=Path.cwd)
+    truth: str = SURVEY
 
     SCIENCE: ClassVar[tuple[str, ...]] = (
         "survey",
@@ -114,6 +121,7 @@ class Settings:
         "evaluation",
         "store",
         "keep",
+        "truth",
     )
 
     def __post_init__(self) -> None:
@@ -150,7 +158,19 @@ class Settings:
     @cached_property
     def evaluation_key(self) -> str:
         """What identifies the metrics of a run."""
-        return digest(self.detection_key, self.part("evaluation"))
+        events = self.user_events
+        return digest(self.detection_key, self.part("evaluation"), self.truth if events is None else events.to_pylist())
+
+    @cached_property
+    def user_events(self) -> pa.Table | None:
+        """The known events of the file that ``truth`` names; None where it names none.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be used.
+        """
+        return None if self.truth in (SURVEY, NONE) else read_events(self.root / Path(self.truth).expanduser())
 
     def word(self, group: str) -> str:
         """Return the word that chose a plug-in: the module its class lives in."""
