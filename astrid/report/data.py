@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,10 @@ class Stamps:
         Whether evaluation counted it as a false alarm.
     pixel_scale : float
         Arcseconds per pixel; NaN where there is no sky position.
+    survey_difference : (ny, nx) float32 array or None
+        The survey's own difference in the unit of ``difference``.
+    orientation : str
+        Which way is up, where there is a sky position.
     """
 
     title: str
@@ -41,6 +45,8 @@ class Stamps:
     mask: NDArray[np.uint16]
     is_false_alarm: bool
     pixel_scale: float
+    survey_difference: NDArray[np.float32] | None = None
+    orientation: str = "north up, east left"
 
     def __post_init__(self) -> None:
         if self.science.ndim != 2 or 0 in self.science.shape:
@@ -49,6 +55,36 @@ class Stamps:
             shape = getattr(self, name).shape
             if shape != self.science.shape:
                 raise ValueError(f"{name} is {shape} but science is {self.science.shape}")
+        theirs = self.survey_difference
+        if theirs is not None and theirs.shape != self.science.shape:
+            raise ValueError(f"survey_difference is {theirs.shape} but science is {self.science.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """What the report of a run on alerts shows of them.
+
+    Attributes
+    ----------
+    alerts : pa.Table
+        `astrid.schema.ALERTS`, all of them.
+    stamps : tuple of Stamps
+        Those shown, in order.
+    n_missed_shown : int
+        How many of those shown were missed.
+    light_curves, context : pa.Table
+        Own forced fluxes of objects of several alerts with the packets' values, and what the packets say of
+        earlier nights; ``alert_light_curves.parquet`` describes the columns.
+    agreement : sequence of mapping
+        Own minus packet magnitudes, a row per object and a last one of all.
+    """
+
+    alerts: pa.Table
+    stamps: tuple[Stamps, ...]
+    n_missed_shown: int
+    light_curves: pa.Table
+    context: pa.Table
+    agreement: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +115,8 @@ class ReportData:
         What the survey asks users to print.
     example : Stamps or None
         One wide science / template / difference of a cell.
+    events : Events or None
+        Alerts beside what their survey says; None for surveys of images.
     """
 
     name: str
@@ -99,6 +137,7 @@ class ReportData:
     notes: tuple[str, ...] = ()
     acknowledgement: str = ""
     example: Stamps | None = None
+    events: Events | None = None
 
 
 def completeness_curve(measured: Completeness, *, n_fit: int = 60) -> dict[str, Any]:

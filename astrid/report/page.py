@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from astrid.report import charts, quality, summary, tables
+from astrid.report import charts, events, quality, summary, tables
 from astrid.report.data import ReportData, Stamps
 from astrid.report.pictures import draw_panels
 from astrid.report.svg import N_COLOURS
@@ -54,7 +54,8 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render_report(data: ReportData) -> str:
     """Return the report of a run as the text of one HTML page."""
-    bands = charts.band_order(data.cells, data.light_curves)
+    known = [] if data.events is None else [data.events.alerts]
+    bands = charts.band_order(data.cells, data.light_curves, *known)
     row = summary.headline_row(data.metrics)
     figures, flags = quality.draw_quality(data.cells, bands)
     reasons, n_more_reasons = summary.collect_reasons(data.ledger)
@@ -81,6 +82,7 @@ def render_report(data: ReportData) -> str:
         "example": _picture(data.example, cut=False) if data.example is not None else None,
         "best": [_picture(s, cut=True) for s in data.best[:MAX_STAMPS]],
         "worst": [_picture(s, cut=True) for s in data.worst[:MAX_STAMPS]],
+        "events": _events(data, bands),
         "curves": _light_curves(data, bands),
         "n_objects": data.objects.num_rows,
         "objects": tables.tabulate_objects(data.objects),
@@ -126,12 +128,28 @@ def _picture(stamps: Stamps, *, cut: bool) -> _Picture:
     if math.isfinite(scale):
         width = nx * scale
         size += f", {fixed(width / 60, 1)}′" if width >= 120 else f", {number(width, 2)}″"
-        size += " wide; north up, east left"
+        size += f" wide; {stamps.orientation}"
     else:
         size += "; y up, x right"
     caption = f"{stamps.caption.rstrip('. ')}. {size}." if stamps.caption.strip() else f"{size}."
     side = STAMP_SIDE if cut else EXAMPLE_SIDE
     return _Picture(stamps.title, caption, draw_panels(stamps, side=side, cut=cut), cut)
+
+
+def _events(data: ReportData, bands: dict[str, int]) -> dict[str, Any] | None:
+    """Return what the section on alerts shows, None where the survey sends none."""
+    if data.events is None:
+        return None
+    figures, n_more = events.draw_curves(data.events, bands)
+    return {
+        "counts": events.tabulate_counts(data.metrics.get("alerts")),
+        "pictures": [_picture(s, cut=True) for s in data.events.stamps],
+        "left_out": events.left_out(data.events),
+        "curves": figures,
+        "n_more_curves": n_more,
+        "agreement": events.tabulate_agreement(data.events.agreement),
+        "verdict": events.write_agreement(data.events.agreement),
+    }
 
 
 def _light_curves(data: ReportData, bands: dict[str, int]) -> list[charts.Figure]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +92,56 @@ def cut_centre(image: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return image[starts[0] : starts[0] + side, starts[1] : starts[1] + side]
 
 
+def upright(image: NDArray[Any], cd: Sequence[float] | None) -> NDArray[Any]:
+    """Mirror or transpose an image so that, drawn y upwards, north is up and east left as nearly as it can be.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        To be turned.
+    cd : sequence of float or None
+        CD1_1, CD1_2, CD2_1, CD2_2 of its pixels; None where it is upright already.
+    """
+    if cd is None:
+        return image
+    swap, rows, columns, _ = _turns(cd)
+    turned = image.T if swap else image
+    return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def orientation(cd: Sequence[float] | None) -> str:
+    """Say which way is up in an image turned by `upright`.
+
+    Examples
+    --------
+    >>> orientation([-1, 0, 0, -1])
+    'north up, east left'
+    """
+    angle = 0 if cd is None else round(_turns(cd)[3])
+    return "north up, east left" if abs(angle) < 2 else f"north {abs(angle)}° {'left' if angle > 0 else 'right'} of up"
+
+
+def _turns(cd: Sequence[float]) -> tuple[bool, bool, bool, float]:
+    """Return whether to transpose, to reverse rows and columns, and how far north is to the left of up then."""
+    a, b, c, d = (float(value) for value in cd)
+    swap = abs(c) > abs(d) * (1 + 1e-6)
+    if swap:
+        a, b, c, d = b, a, d, c
+    rows = d < 0
+    if rows:
+        b, d = -b, -d
+    columns = a > 0
+    if columns:
+        a, c = -a, -c
+    return swap, rows, columns, math.degrees(math.atan2(-c, d))
+
+
 def draw_panels(stamps: Stamps, *, side: int, cut: bool) -> list[tuple[str, str]]:
-    """Draw the four pictures of a stamp.
+    """Draw the four pictures of a stamp, five where the survey's own difference is one.
 
     Science and template share one asinh stretch, from two widths below the background to the 99.7th percentile; the
-    difference is shown in units of its own noise, the score from -10 to 10. Pixels without data get a colour
-    of their own.
+    difference is shown in units of its own noise, the survey's on the same scale less its median, the score
+    from -10 to 10. Pixels without data get a colour of their own.
 
     Parameters
     ----------
@@ -133,9 +180,14 @@ def draw_panels(stamps: Stamps, *, side: int, cut: bool) -> list[tuple[str, str]
         usable = np.isfinite(image)
         return encode_png(_indices(0.5 + np.where(usable, image, 0.0) / (2 * reach), usable), DIVERGING)
 
-    return [
+    panels = [
         ("science", grey(science)),
         ("template", grey(template)),
         ("difference", diverging(difference, DIFFERENCE_RANGE * noise)),
         ("score", diverging(score, SCORE_RANGE)),
     ]
+    if stamps.survey_difference is not None:
+        theirs = prepare(stamps.survey_difference)
+        theirs = theirs - robust_centre_and_width(theirs[np.isfinite(theirs)])[0]
+        panels.insert(3, ("survey's difference", diverging(theirs, DIFFERENCE_RANGE * noise)))
+    return panels

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from astrid.errors import AstridError
 from astrid.imaging.photometry import limiting_magnitude
 from astrid.report import ReportData, Stamps, write_report
+from astrid.report.pictures import orientation, upright
 from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, read_table, table_of, write_table
 from astrid.workflow.evaluate import COUNTS, VERDICTS
+from astrid.workflow.event_pictures import cut_out, gather_events
 from astrid.workflow.images import GROUP, Differences, observed
 from astrid.workflow.keys import Cell
 from astrid.workflow.preprocess import read_tiles
@@ -64,6 +66,7 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
         notes=notes_of(settings),
         acknowledgement=settings.survey.acknowledgement,
         example=pictures.example(cells),
+        events=gather_events(settings, pictures, pictures.differences),
     )
     write_report(data, folder / "report.html")
     runner.progress.finish("report")
@@ -183,14 +186,19 @@ class Pictures:
 
     def _stamps(self, row: Mapping[str, Any], is_false_alarm: bool) -> Stamps:
         cell = Cell(row["tile"], row["epoch"], self.bands.index(row["band"]), row["band"])
-        cut = {name: _cut(layer, row["y"], row["x"], STAMP_RADIUS) for name, layer in self.layers(cell).items()}
+        tile = self.tiles[cell.tile]
+        cut = {
+            name: upright(cut_out(layer, row["y"], row["x"], STAMP_RADIUS), tile.cd)
+            for name, layer in self.layers(cell).items()
+        }
         sky = f"RA {row['ra']:.5f}, Dec {row['dec']:+.5f}" if np.isfinite(row["ra"]) else "no sky position"
         return Stamps(
             title=f"{row['significance']:+.1f} σ · {cell}",
             caption=f"{row['flux']:.4g} ± {row['flux_error']:.2g} {row['flux_unit']} at y {row['y']:.1f}, "
             f"x {row['x']:.1f} · {sky} · {row['candidate_id']}",
             is_false_alarm=is_false_alarm,
-            pixel_scale=self.tiles[cell.tile].pixel_scale,
+            pixel_scale=tile.pixel_scale,
+            orientation=orientation(tile.cd),
             **cut,
         )
 
@@ -204,27 +212,22 @@ class Pictures:
                 layers = self.layers(cell)
             except AstridError:
                 continue
+            tile = self.tiles[cell.tile]
             ny, nx = layers["science"].shape
             half = min(EXAMPLE_SIDE, ny, nx) // 2
             cut = {
-                name: layer[ny // 2 - half : ny // 2 + half, nx // 2 - half : nx // 2 + half]
+                name: upright(layer[ny // 2 - half : ny // 2 + half, nx // 2 - half : nx // 2 + half], tile.cd)
                 for name, layer in layers.items()
             }
             return Stamps(
                 title=f"{cell}",
                 caption=f"the middle of the cell with the most candidates ({row['n_candidates']})",
                 is_false_alarm=False,
-                pixel_scale=self.tiles[cell.tile].pixel_scale,
+                pixel_scale=tile.pixel_scale,
+                orientation=orientation(tile.cd),
                 **cut,
             )
         return None
-
-
-def _cut(layer: NDArray[Any], y: float, x: float, radius: int) -> NDArray[Any]:
-    fill = 1 if layer.dtype == np.uint16 else np.nan
-    padded = np.pad(layer, radius, constant_values=fill)
-    row, column = round(y), round(x)
-    return padded[row : row + 2 * radius + 1, column : column + 2 * radius + 1]
 
 
 def versions() -> dict[str, str]:
