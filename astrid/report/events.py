@@ -15,7 +15,7 @@ from astrid.report.wording import ABSENT, count, fixed, interval, number, number
 
 MAX_CURVES = 24
 CURVE_SHARE = 0.05
-GOAL_MAG = 0.15
+HIGHEST_LIMIT = 1.2  # of the highest flux: a limit above it would only squeeze the chart
 
 _AB_OF_NJY = 31.4
 _FIRST_DAY = datetime(1858, 11, 17)
@@ -93,7 +93,7 @@ def _mark(flux: Any) -> str:
 
 def _signed(value: Any, decimals: int) -> str:
     x = number_or_nan(value)
-    return f"{x:+,.{decimals}f}" if math.isfinite(x) else ABSENT
+    return f"{x:+,.{decimals}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(x) else ABSENT
 
 
 def nanojansky_to_magnitude(flux: Any) -> float:
@@ -186,8 +186,11 @@ def draw_curve(
     for r in points:
         error = number_or_nan(r["flux_error"])
         heights += [r["flux"] - error, r["flux"] + error, number_or_nan(r["survey_flux"])]
-    heights += [number_or_nan(r[key]) for r in earlier for key in ("survey_flux", "survey_limit")]
+    heights += [number_or_nan(r["survey_flux"]) for r in earlier]
     largest = max(abs(h) for h in heights if math.isfinite(h))
+    limits = [number_or_nan(r["survey_limit"]) for r in earlier]
+    heights += [limit for limit in limits if limit <= HIGHEST_LIMIT * largest]
+    n_shallow = sum(limit > HIGHEST_LIMIT * largest for limit in limits)
     factor, unit = (1e-3, "µJy") if unit == "nJy" and largest >= 2e4 else (1.0, unit)
     days = [r["mjd"] for r in (*points, *earlier)]
     chart = Chart(
@@ -205,7 +208,7 @@ def draw_curve(
             if math.isfinite(error):
                 chart.bar(r["mjd"], flux - error, flux + error, f"error faint {colour}")
             chart.mark(r["mjd"], flux, f"hollow {colour}", "circle", 2.2, f"{when}: {number(flux)} {unit}")
-        elif math.isfinite(limit):
+        elif limit <= HIGHEST_LIMIT * largest * factor:
             chart.mark(r["mjd"], limit, f"hollow faint {colour}", "down", 2.8, f"{when}: below {number(limit)} {unit}")
     for r in points:
         colour, shape = _style(r, bands)
@@ -219,6 +222,8 @@ def draw_curve(
             tip = f"{when}, packet: {number(theirs)} {unit} ({magnitude} ± {fixed(r['survey_magnitude_error'], 2)} mag)"
             chart.mark(r["mjd"], theirs, f"hollow {colour}", shape, 5, tip)
     caption = f"{count(len(points), 'alert')}"
+    if n_shallow:
+        caption += f"; {count(n_shallow, 'shallow limit')} above the chart"
     if agreement is not None and agreement["n"]:
         caption += (
             f"; own minus packet {_signed(agreement['median'], 3)} mag in the median, rms {fixed(agreement['rms'], 3)}"

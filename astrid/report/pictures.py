@@ -189,5 +189,5 @@ def draw_panels(stamps: Stamps, *, side: int, cut: bool) -> list[tuple[str, str]
     if stamps.survey_difference is not None:
         theirs = prepare(stamps.survey_difference)
         theirs = theirs - robust_centre_and_width(theirs[np.isfinite(theirs)])[0]
-        panels.insert(3, ("survey's difference", diverging(theirs, DIFFERENCE_RANGE * noise)))
+        panels.insert(3, ("survey's", diverging(theirs, DIFFERENCE_RANGE * noise)))
     return panels
