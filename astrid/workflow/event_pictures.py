@@ -59,8 +59,9 @@ def gather_events(settings: Settings, pictures: CellPictures, differences: Diffe
     if not isinstance(survey, StampSurvey):
         return None
     alerts = read_table(settings.run_folder / "alerts.parquet", ALERTS)
-    listed = with_usual_zero_points(read_exposures(settings.cube_folder / "exposures.parquet"))
-    as_listed = {info.exposure_id: info for info, _ in read_exposures(settings.cube_folder / "exposures.parquet")}
+    epochs = read_exposures(settings.cube_folder / "exposures.parquet")
+    as_listed = {info.exposure_id: info for info, _ in epochs}
+    calibrated = {info.exposure_id: info for info, _ in with_usual_zero_points(epochs)}
     numbers = differences.reader.numbers(GROUP)
     seen = numbers["exposure_id"] != ""
     zero_points = dict(
@@ -73,7 +74,7 @@ def gather_events(settings: Settings, pictures: CellPictures, differences: Diffe
     shown = choose_events(alerts.to_pylist())
     return Events(
         alerts=alerts,
-        stamps=event_stamps(shown, survey, {info.exposure_id: info for info, _ in listed}, pictures),
+        stamps=event_stamps(shown, survey, calibrated, pictures),
         n_missed_shown=sum(not row["is_detected"] for row in shown),
         light_curves=curves,
         context=_context(survey, as_listed, curves, zero_points),
