@@ -203,20 +203,22 @@ def celestial_header(header: fits.Header, shape: tuple[int, int]) -> str | None:
 
 
 def pixel_area_sr(headers: Headers, wcs_header: str | None) -> float:
-    """Return the solid angle of a pixel in steradians, from PIXAR_SR, PIXAR_A2 or the WCS.
+    """Return the solid angle of a pixel in steradians, from the WCS, else PIXAR_SR or PIXAR_A2.
+
+    The WCS comes first: an image that was resampled often keeps the PIXAR_SR of the one it was made from.
 
     Raises
     ------
     DataError
         If none of them is there.
     """
+    if wcs_header is not None:
+        return abs(float(np.linalg.det(_wcs(wcs_header).pixel_scale_matrix))) * math.radians(1) ** 2
     for keyword, factor in (("PIXAR_SR", 1.0), ("PIXAR_A2", math.radians(1 / 3600) ** 2)):
         found = headers.first_number([keyword])
         if found and found[1] > 0:
             return found[1] * factor
-    if wcs_header is None:
-        raise DataError("flux is per solid angle but neither PIXAR_SR, PIXAR_A2 nor a WCS says how large a pixel is")
-    return abs(float(np.linalg.det(_wcs(wcs_header).pixel_scale_matrix))) * math.radians(1) ** 2
+    raise DataError("flux is per solid angle but neither a WCS, PIXAR_SR nor PIXAR_A2 says how large a pixel is")
 
 
 def _wcs(text: str) -> WCS:

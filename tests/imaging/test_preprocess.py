@@ -93,6 +93,39 @@ def test_the_psf_is_the_true_one_smoothed_by_the_resampling(night, epoch):
     assert cell.numbers["psf_origin"].startswith("stars")
 
 
+def turned(exposure: Exposure, psf: np.ndarray) -> Exposure:
+    """A quarter turn of the camera, its PSF with it."""
+    wcs = WCS(Header.fromstring(exposure.info.wcs_header))
+    nx = exposure.flux.shape[1]
+    other = WCS(naxis=2)
+    other.wcs.ctype, other.wcs.crval = wcs.wcs.ctype, wcs.wcs.crval
+    other.wcs.crpix = [wcs.wcs.crpix[1], nx + 1 - wcs.wcs.crpix[0]]
+    other.wcs.cd = np.column_stack([wcs.pixel_scale_matrix[:, 1], -wcs.pixel_scale_matrix[:, 0]])
+    flux, mask = (np.ascontiguousarray(np.rot90(a)) for a in (exposure.flux, exposure.mask))
+    info = replace(exposure.info, wcs_header=other.to_header().tostring(), shape=flux.shape)
+    return replace(exposure, info=info, flux=flux, mask=mask, psf=np.ascontiguousarray(np.rot90(psf)))
+
+
+def test_a_supplied_psf_turns_with_the_camera(night):
+    exposure = night.exposures[1, "r"]
+    psf = np.zeros((35, 35), np.float32)
+    psf[10:30, 15:19] = FIELD.true_psf(exposure.info, (35, 35))[10:30, 15:19]  # long, and longer at one end
+    psf /= psf.sum()
+    upright = PREPROCESS.cell(replace(exposure, psf=psf), night.tile, night.reference)
+    cell = PREPROCESS.cell(turned(exposure, psf), night.tile, night.reference)
+    assert cell.numbers["psf_origin"] == upright.numbers["psf_origin"] == "supplied"
+    np.testing.assert_allclose(cell.image.psf, upright.image.psf, atol=1e-3)
+    np.testing.assert_allclose(cell.image.psf, psf, atol=1e-2)
+
+
+def test_fluxes_of_a_supplied_psf_are_compared_with_its_own(night):
+    wide = FIELD.true_psf(night.exposures[0, "r"].info, (35, 35))
+    wide = np.cumsum(wide, axis=0) * (wide > 0)  # nothing like the stars
+    exposure = replace(night.exposures[0, "r"], psf=wide / wide.sum())
+    stars = PREPROCESS.reference_stars(PREPROCESS.measure(exposure), exposure.info, night.tile)
+    assert PREPROCESS.cell(exposure, night.tile, stars).numbers["flux_scale"] == pytest.approx(1.0, abs=0.02)
+
+
 def test_a_cell_is_finite_and_says_what_it_covers(night):
     cell = PREPROCESS.cell(night.exposures[2, "r"], night.tile, night.reference)
     assert cell.image.flux.shape == night.tile.shape

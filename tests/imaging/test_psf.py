@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from astrid.imaging.photometry import cut_windows, shifted_psfs
-from astrid.imaging.psf import fit_fluxes, measure_psf, moffat, psf_fwhm
+from astrid.imaging.psf import fit_fluxes, measure_psf, moffat, psf_fwhm, resized, transformed
 from astrid.imaging.stars import find_stars
 from astrid.simulation.psf import MoffatPsf
 
@@ -85,3 +85,26 @@ def test_fitted_fluxes_leave_nothing_of_the_stars():
     left = np.nansum(residual, axis=(1, 2)) / total
     assert np.abs(np.median(left)) < 0.02
     np.testing.assert_allclose(model + residual, cut_windows(flux, use.y, use.x, psf.shape), atol=1e-3)
+
+
+def test_a_psf_turned_and_turned_back_is_the_same():
+    y, x = np.indices((61, 61)) - 30
+    long = np.exp(-((x / 4.0) ** 2 + (y / 2.0) ** 2) / 2).astype(np.float32)
+    angle = np.radians(40.0)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = transformed(long, turn, 61)
+    moments = np.array([[(turned * a * b).sum() for a in (y, x)] for b in (y, x)])
+    # steps of the tile become steps of the detector by `turn`, so the moments of the tile are its inverse's
+    np.testing.assert_allclose(moments, turn.T @ np.diag([4.0, 16.0]) @ turn, atol=0.05)
+    np.testing.assert_allclose(transformed(turned, turn.T, 61), long / long.sum(), atol=3e-5)
+
+
+def test_a_psf_on_finer_pixels_is_wider_there():
+    psf = moffat(61, 3.0)
+    assert psf_fwhm(transformed(psf, np.eye(2) / 2, 121)) == pytest.approx(2 * psf_fwhm(psf), rel=0.02)
+
+
+def test_a_psf_on_the_same_pixels_is_left_as_it_is():
+    psf = moffat(35, 2.0)
+    np.testing.assert_array_equal(transformed(psf, np.eye(2) * (1 + 1e-4), 35), psf / psf.sum())
+    assert resized(psf, 21).shape == resized(moffat(15, 2.0), 21).shape == (21, 21)
