@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 
 import numpy as np
@@ -201,6 +202,7 @@ def test_multirun_runs_once_for_each_value(done_before):
 
 
 NIGHT_WITHOUT_NAME = [word for word in night("") if not word.startswith("name=")]
+    assert not logging.getLogger("astrid.surveys.directory").disabled  # the modules' warnings still reach the log
 
 
 def test_multirun_finds_a_typo_before_the_first_job(place):
