@@ -26,6 +26,7 @@ def test_imports_from_above_are_reported(repository, tmp_path):
         "imaging.upward": "from astrid.stores import __doc__",
         "subtraction.sideways": "from astrid.detection import base",
         "stores.sideways": "from astrid.surveys import base",
+        "archives.upward": "from astrid.surveys import base",
         "imaging.scheduling": "import dask.array",
         "detection.storing": "import xarray",
         "workflow.configuring": "import hydra",

@@ -1,0 +1,13 @@
+"""One loopback server that stands in for every archive, with one sky behind all of them.
+
+A service joins with a module here that has ``NAME`` (as in ``conf/archive/public.yaml``) and
+``answer(request, sky)``, and with its line in `SERVICES`.
+"""
+
+from tests.archives.emulator import irsa
+from tests.archives.emulator.server import Emulator, Reply, Request
+from tests.archives.emulator.sky import Sky
+
+SERVICES = {module.NAME: module.answer for module in (irsa,)}
+
+__all__ = ["SERVICES", "Emulator", "Reply", "Request", "Sky"]

@@ -1,0 +1,100 @@
+"""Every client path meets every fault: it ends in the right outcome in time, and the next healthy call succeeds.
+
+A service joins by a line in PATHS.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from astrid.archives import Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe
+from tests.archives.emulator import Sky
+from tests.archives.emulator.irsa import _reference_row, _references, _row, quadrants
+
+NAME, RA, DEC = Sky().centres[0]
+COLUMNS = ("field", "ccdid", "qid", "filtercode", "obsjd", "filefracday")
+SCIENCE = {key: str(value) for key, value in _row(quadrants(Sky())[0]).items()}
+REFERENCE = {key: str(value) for key, value in _reference_row(next(_references(Sky()))).items()}
+
+
+@dataclass(frozen=True)
+class ClientPath:
+    """One way to ask a service.
+
+    Attributes
+    ----------
+    ask : callable
+        What the fetcher does; returns what came, which has a length.
+    empty : type or None
+        Outcome of the service's own "nothing there"; None where that is an empty table.
+    """
+
+    ask: Callable[[Fetcher], Any]
+    empty: type[Exception] | None
+
+
+PATHS = {
+    "ztf search": ClientPath(
+        lambda f: ibe.search(f, ibe.search_request("sci", RA, DEC, size_deg=0.05, columns=COLUMNS)), None
+    ),
+    "ztf reference search": ClientPath(
+        lambda f: ibe.search(f, ibe.search_request("ref", RA, DEC, size_deg=0.05, columns=("field", "nframes"))), None
+    ),
+    "ztf cutout": ClientPath(
+        lambda f: f.read(ibe.cutout(ibe.science_path(SCIENCE, "sciimg.fits"), RA, DEC, 60)), NoCoverage
+    ),
+    "ztf mask": ClientPath(
+        lambda f: f.read(ibe.cutout(ibe.science_path(SCIENCE, "mskimg.fits"), RA, DEC, 60, is_mask=True)), NoCoverage
+    ),
+    "ztf reference": ClientPath(
+        lambda f: f.read(ibe.cutout(ibe.reference_path(REFERENCE, "refimg.fits"), RA, DEC, 60)), NoCoverage
+    ),
+}
+
+FAULTS: dict[str, type[Exception] | None] = {
+    "429": Transient,
+    "500": Transient,
+    "503": Transient,
+    "404": Permanent,
+    "silent": Transient,
+    "drop": Transient,
+    "html": Transient,
+    "short": Corrupt,
+    "zero": Corrupt,
+    "empty": None,
+}
+TIMEOUT = 0.5  # seconds of silence, as in conftest.py
+SLACK = 2.0  # seconds, for a busy machine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn(emulator):
+    """Draw what will be asked for, so that no test waits for it."""
+    _ = emulator.sky.fields
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("path", PATHS)
+def test_a_fault_ends_in_its_outcome_and_the_next_healthy_call_succeeds(path, fault, emulator, fetcher):
+    client = PATHS[path]
+    expected = client.empty if fault == "empty" else FAULTS[fault]
+    case = f"{path}-{fault}".replace(" ", "-")
+    attempts = 1 if fault == "429" else 2  # the wait that a 429 asks for is tested with the transport
+    spoils = 1 if fault in ("404", "empty") else attempts  # what is final is not asked again
+    spoilt = fetcher(emulator.fault(f"{fault}x{spoils}", case), attempts=attempts, forget=True)
+    started = time.monotonic()
+    if expected is None:
+        assert len(client.ask(spoilt)) == 0
+    else:
+        with pytest.raises(expected) as caught:
+            client.ask(spoilt)
+        assert type(caught.value) is expected
+        assert caught.value.service in str(caught.value)
+        assert emulator.url in caught.value.url
+        if fault == "429":
+            assert caught.value.retry_after == 1.0
+    assert time.monotonic() - started < attempts * (TIMEOUT + 0.1) + SLACK
+    assert len(client.ask(spoilt)) > 0  # the same server and cache: what was spoilt must not have been kept
