@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from astropy.time import Time
 
 from astrid.surveys.headers import Headers
+from astrid.targets.dates import CLOCK, DAY_SECONDS, FINEST, YEARS_1900_TO_2100, mjd_of_number, parse_date
 
 Anchor = Literal["start", "mid", "end"]
 
@@ -22,23 +21,8 @@ TIME_KEYWORDS = (
 )  # fmt: skip
 TIME_OF_DAY_KEYWORDS = ("TIME-OBS", "TIME-BEG", "UTSTART", "UTC-OBS", "UT-OBS", "UTC", "UT", "TIME_OBS", "UTOBS")
 
-_DAY = 86400.0
-_FINEST = 1.0 / _DAY  # time stamps to a second or better count as equally precise
-_MJD_EPOCH = datetime.date(1858, 11, 17).toordinal()
-_YEARS_1900_TO_2100 = (15020.0, 88069.0)  # MJD
 _SCALES = {"UTC": "utc", "UT": "utc", "UT1": "utc", "GMT": "utc", "TAI": "tai", "TT": "tt", "TDT": "tt", "TDB": "tdb"}
-
-_CLOCK = r"(?P<h>\d{1,2}):(?P<m>\d{1,2})(?::(?P<s>\d{1,2}(?:\.\d*)?))?"
-_REST = rf"(?:[T ]\s*{_CLOCK})?\s*(?P<zone>Z|UTC?|GMT|[+-]\d\d(?::?\d\d)?)?(?=$|[\s/(;,])"
-_DATES = tuple(
-    re.compile(rf"\s*{date}{_REST}", re.IGNORECASE)
-    for date in (
-        r"(?P<Y>\d{4})[-/.](?P<M>\d{1,2})[-/.](?P<D>\d{1,2})",
-        r"(?P<D>\d{1,2})/(?P<M>\d{1,2})/(?P<Y>\d{4}|\d{2})",  # FITS before 1998: DD/MM/YY
-        r"(?P<Y>\d{4}|\d{2})(?P<M>\d{2})(?P<D>\d{2})",
-    )
-)
-_TIME_OF_DAY = re.compile(rf"\s*{_CLOCK}")
+_TIME_OF_DAY = re.compile(rf"\s*{CLOCK}")
 
 
 @dataclass(frozen=True)
@@ -65,53 +49,7 @@ class TimeStamp:
     def middle(self, exposure_time: float) -> float:
         """Return the MJD of mid-exposure; ``exposure_time`` in seconds."""
         shift = {"start": 0.5, "mid": 0.0, "end": -0.5}[self.anchor]
-        return self.mjd + shift * exposure_time / _DAY
-
-
-def parse_date(text: str) -> tuple[float, float, bool]:
-    """Read a written date, with or without time of day and UTC offset.
-
-    Returns
-    -------
-    mjd, precision : float
-        MJD (UTC where an offset is given) and its precision in days. A time of exactly
-        midnight counts as a date without time.
-    has_zone : bool
-        Whether the text says its offset from UTC.
-
-    Raises
-    ------
-    ValueError
-        If the text is no date.
-
-    Examples
-    --------
-    >>> mjd, precision, has_zone = parse_date("2017-12-19T18:33:43.317-0700")
-    >>> round(mjd, 6), has_zone
-    (58107.065085, True)
-    """
-    for pattern in _DATES:
-        match = pattern.match(text)
-        if match:
-            break
-    else:
-        raise ValueError(f"{text!r} is not a date such as 2024-05-06T07:08:09")
-    part = match.groupdict()
-    year = int(part["Y"])
-    if len(part["Y"]) == 2:
-        year += 1900 if year >= 50 else 2000
-    day = datetime.date(year, int(part["M"]), int(part["D"])).toordinal() - _MJD_EPOCH
-    zone = part["zone"]
-    if part["h"] is None:
-        return float(day), 1.0, zone is not None
-    hours, minutes, seconds = int(part["h"]), int(part["m"]), float(part["s"] or 0)
-    if hours > 24 or minutes > 60 or seconds >= 62:
-        raise ValueError(f"{text!r} holds no time of day")
-    clock = hours * 3600 + minutes * 60 + seconds
-    precision = 60.0 / _DAY if part["s"] is None else _FINEST
-    if clock == 0:
-        precision = 1.0
-    return day + (clock - _offset_seconds(zone)) / _DAY, precision, zone is not None
+        return self.mjd + shift * exposure_time / DAY_SECONDS
 
 
 def find_time(
@@ -152,7 +90,7 @@ def find_time(
             found.append(stamp)
     if not found:
         return None, []
-    best = found[0] if keywords else min(found, key=lambda stamp: max(stamp.precision, _FINEST))
+    best = found[0] if keywords else min(found, key=lambda stamp: max(stamp.precision, FINEST))
     if keywords:
         return best, []
     return best, [note for other in found if (note := _disagreement(best, other, exposure_time))]
@@ -161,8 +99,8 @@ def find_time(
 def _disagreement(best: TimeStamp, other: TimeStamp, exposure_time: float) -> str | None:
     apart = abs(best.middle(exposure_time) - other.middle(exposure_time))
     # a start plus half the exposure misses the true middle by up to the time spent on reading out
-    slack = 0.0 if best.anchor == other.anchor else 0.5 * exposure_time / _DAY
-    if apart <= best.precision + other.precision + slack + 2 * _FINEST:
+    slack = 0.0 if best.anchor == other.anchor else 0.5 * exposure_time / DAY_SECONDS
+    if apart <= best.precision + other.precision + slack + 2 * FINEST:
         return None
     return (
         f"{best.keyword} and {other.keyword} disagree by {apart:.6g} days; {best.keyword} is used"
@@ -189,7 +127,7 @@ def _stamp(headers: Headers, keyword: str, anchor: Anchor | None) -> TimeStamp |
             mjd, precision, has_zone = parse_date(_with_clock(text, headers, keywords))
     except ValueError:
         return None
-    if not _YEARS_1900_TO_2100[0] <= mjd <= _YEARS_1900_TO_2100[1]:
+    if not YEARS_1900_TO_2100[0] <= mjd <= YEARS_1900_TO_2100[1]:
         return None
     return TimeStamp(keyword, mjd if has_zone else _to_utc(mjd, scale), precision, anchor or guess)
 
@@ -204,32 +142,6 @@ def _with_clock(date: str, headers: Headers, keywords: Sequence[str]) -> str:
         if clock is not None and _TIME_OF_DAY.match(clock):
             return re.split(r"[T\s/]\s*(?=\d\d:|$|[A-Za-z(/])", date.strip())[0] + "T" + clock.strip()
     return date
-
-
-def mjd_of_number(text: str) -> tuple[float, float] | None:
-    """Read MJD, JD or Unix seconds, told by size, and the precision in days that the digits allow."""
-    try:
-        number = Decimal(text.strip().replace("D", "E").replace("d", "e"))
-    except InvalidOperation:
-        return None
-    if not number.is_finite():
-        return None
-    exponent = number.normalize().as_tuple().exponent
-    precision = 10.0 ** min(0, int(exponent))
-    if _YEARS_1900_TO_2100[0] <= number <= _YEARS_1900_TO_2100[1]:
-        return float(number), precision
-    if Decimal(2400000) < number < Decimal(2500000):
-        return float(number - Decimal("2400000.5")), precision
-    if Decimal(300_000_000) < number < Decimal(4_200_000_000):  # 1979 to 2103
-        return 40587.0 + float(number) / _DAY, precision / _DAY
-    return None
-
-
-def _offset_seconds(zone: str | None) -> float:
-    if zone is None or zone[0] not in "+-":
-        return 0.0
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    return (1 if zone[0] == "+" else -1) * (int(digits[:2]) * 3600 + int(digits[2:]) * 60)
 
 
 def _to_utc(mjd: float, scale: str) -> float:

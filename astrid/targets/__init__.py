@@ -1,0 +1,1 @@
+"""Where to look: names, tables, cones and polygons become tiles."""
