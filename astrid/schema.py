@@ -243,6 +243,7 @@ ALERTS = _table(
     ("survey_significance", _F, "1"),
     ("survey_flux", _F, "nJy"),
     ("survey_score", _F, "1"),
+    ("is_dipole", _B, ""),
     ("n_off_centre", _I, ""),
     ("score_width", _F, "1"),
     ("correlation", _F, "1"),

@@ -12,13 +12,15 @@ from scipy import ndimage
 
 from astrid.evaluation.intervals import wilson
 from astrid.image import Difference, FloatArray, Image
-from astrid.imaging.photometry import psf_flux
+from astrid.imaging.photometry import equivalent_fwhm, psf_flux
 
-EVENT_RADIUS = 2.0  # px from the event within which a peak is its detection
+EVENT_RADIUS = 2.0  # px from the event within which a peak is its detection, or
+EVENT_RADIUS_FWHM = 0.75  # of the FWHM of the difference where that is more, as for localization
 EVENT_REACH = 6.0  # px around the event that belong to it
 PEAK_SIDE = 5  # px; a peak is the highest of a square of this side
 STAR_SNR = 20.0  # of a pixel, from which a star of the template is compared
 STAR_HALF = 2
+BRIGHT_SNR = 8.0  # of the survey; what is fainter is counted apart
 FEWEST = 300  # source-free pixels that tell a noise
 
 
@@ -29,7 +31,7 @@ class AlertResult:
     Attributes
     ----------
     is_detected : bool
-        Whether a local maximum of the signed score reaches the threshold within 2 px of the event.
+        Whether a local maximum of the signed score reaches the threshold within 2 px, or 0.75 FWHM, of the event.
     own_significance : float
         Score there, or at the event's pixel where there is no such maximum.
     own_flux, own_flux_error : float
@@ -91,8 +93,9 @@ def judge_alert(
     rows, columns = np.indices(score.shape)
     distance = np.hypot(rows - y, columns - x)
     sign = np.float32(-1 if is_negative else 1)
-    signed = np.where(good | (distance < EVENT_RADIUS + 1), sign * score, -np.inf)
-    near = distance <= EVENT_RADIUS
+    radius = max(EVENT_RADIUS, EVENT_RADIUS_FWHM * equivalent_fwhm(difference.psf))
+    signed = np.where(good | (distance < radius + 1), sign * score, -np.inf)
+    near = distance <= radius
     peak = near & (signed == ndimage.maximum_filter(signed, PEAK_SIDE)) & (signed >= threshold)
     at = int(np.clip(round(y), 0, score.shape[0] - 1)), int(np.clip(round(x), 0, score.shape[1] - 1))
     is_detected = bool(peak.any())
@@ -164,13 +167,16 @@ def summarise_alerts(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any
     Parameters
     ----------
     columns : mapping
-        ``object_id, kind, label_basis`` and the fields of `AlertResult`, one value per alert.
+        ``object_id, kind, label_basis, survey_flux, survey_significance, is_dipole`` (None where unknown) and
+        the fields of `AlertResult`, one value per alert.
 
     Returns
     -------
     list of dict
         The last row is of all alerts. ``detected_by_object`` weighs each of the n alerts of an object
-        with 1/n.
+        with 1/n. Where the survey marks dipoles, rows "survey: ..." part them from sources of survey S/N of
+        8 and more and from fainter ones. ``significance_ratio`` is the own S/N of the PSF flux over the
+        survey's, median, ``flux_ratio`` that of the fluxes.
     """
     n = len(columns["object_id"])
     basis = np.array([value or "none" for value in columns["label_basis"]], dtype=object)
@@ -178,8 +184,14 @@ def summarise_alerts(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any
     objects = np.array(columns["object_id"], dtype=object)
     number = {
         name: np.array([np.nan if v is None else v for v in columns[name]], float)
-        for name in ("n_off_centre", "score_width", "correlation", "noise_ratio", "star_residual")
-    }
+        for name in (
+            "n_off_centre", "score_width", "correlation", "noise_ratio", "star_residual",
+            "own_flux", "own_flux_error", "survey_flux", "survey_significance",
+        )
+    }  # fmt: skip
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flux_ratio = number["own_flux"] / number["survey_flux"]
+        significance_ratio = number["own_flux"] / number["own_flux_error"] / number["survey_significance"]
     found = np.array(columns["is_detected"], bool)
     groups: list[tuple[str, str, NDArray[np.bool_]]] = []
     for name in sorted(set(basis)):
@@ -188,6 +200,7 @@ def summarise_alerts(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any
         kinds = sorted(set(kind[of_name]) - {""})
         if len(kinds) > 1:
             groups += [(name, one, of_name & (kind == one)) for one in kinds]
+    groups += _by_survey(columns["is_dipole"], number["survey_significance"])
     groups.append(("all", "", np.ones(n, bool)))
     rows = []
     for name, one, here in groups:
@@ -215,9 +228,23 @@ def summarise_alerts(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any
                 "correlation": _median(number["correlation"][here]),
                 "noise_ratio": _median(number["noise_ratio"][here]),
                 "star_residual": _median(number["star_residual"][here]),
+                "flux_ratio": _median(flux_ratio[here]),
+                "significance_ratio": _median(significance_ratio[here]),
             }
         )
     return rows
+
+
+def _by_survey(
+    is_dipole: Sequence[bool | None], significance: NDArray[np.float64]
+) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """Part the alerts of a survey that marks dipoles: those, bright sources, faint ones."""
+    if all(value is None for value in is_dipole):
+        return []
+    dipole = np.array([bool(value) for value in is_dipole])
+    bright = np.abs(significance) >= BRIGHT_SNR
+    parts = (("dipole", dipole), (f"S/N >= {BRIGHT_SNR:g}", ~dipole & bright), ("fainter", ~dipole & ~bright))
+    return [(f"survey: {name}", "", here) for name, here in parts]
 
 
 def _median(values: NDArray[np.float64]) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ EDGE = 4  # px along edges and holes that do not judge a PSF
 CLIP = 3.0  # sigmas from which a residual counts linearly
 SOURCE_ERROR = 0.02  # of the flux of what is constant, that no Moffat profile describes
 LEAST_TEMPLATE_NOISE = 0.05  # of the science stamp's
+SKY_PERCENTILE = 25.0  # of a variance plane: the sky even where half the pixels hold sources
+MOST_SMOOTHED = 0.8  # px, widest Gaussian that a resampling is taken for
 MOST_EVALUATIONS = 8
 N_PARAMETERS = 10
 REGISTRATION_RMS = 0.05  # px per axis left after the centre of the PSF was fitted
@@ -76,6 +79,7 @@ class _Pair:
     good: NDArray[np.bool_]
     science_sigma: float
     template_sigma: float
+    template_noise: float
     background: float
 
 
@@ -89,8 +93,10 @@ def stamp_cells(
     """Make the cells of a science stamp and of the template that came with it.
 
     Nothing is registered or scaled again. Supplied PSFs and variances are used as
-    they are; without PSFs both are fitted together (`fit_psfs`), without variances the
-    noise is that of the highest frequencies, which no background structure reaches.
+    they are, and then no background is fitted either; without PSFs both are fitted together
+    (`fit_psfs`), without variances the noise is that of the highest frequencies, which no background
+    structure reaches. A template was resampled before, so that the variance of its pixels is less than
+    that of their sums: what the highest frequencies lack says how much (`resampled_correlation`).
 
     Parameters
     ----------
@@ -113,7 +119,9 @@ def stamp_cells(
     """
     if science.flux.shape != template.flux.shape:
         raise AlgorithmError(f"science stamp is {science.flux.shape} but its template is {template.flux.shape}")
-    pair = _pair(science, template)
+    planes = science.psf, template.psf, science.variance, template.variance
+    is_calibrated = all(plane is not None for plane in planes)
+    pair = _pair(science, template, has_background=not is_calibrated)
     rms = 0.0
     if science.psf is not None and template.psf is not None:
         psfs, origin = (_cut(science.psf, psf_size), _cut(template.psf, psf_size)), "supplied"
@@ -123,9 +131,9 @@ def stamp_cells(
     scale, _ = flux_scale_of(science.info)
     cells = []
     # what is left of the registration counts once, with the science stamp
-    for exposure, flux, sigma, psf, floor, error in (
-        (science, pair.science, pair.science_sigma, psfs[0], pair.background, rms),
-        (template, pair.template, pair.template_sigma, psfs[1], 0.0, 0.0),
+    for exposure, flux, sigma, psf, floor, error, correlation in (
+        (science, pair.science, pair.science_sigma, psfs[0], pair.background, rms, 1.0),
+        (template, pair.template, pair.template_sigma, psfs[1], 0.0, 0.0, _template_correlation(template, pair)),
     ):
         variance = _variance(exposure, flux, sigma, pair, science.info.gain)
         mask = exposure.mask.copy()
@@ -135,29 +143,33 @@ def stamp_cells(
             np.where(mask == 0, variance * scale**2, 1).astype(np.float32),
             mask,
             psf,
+            noise_correlation=correlation,
             astrometric_rms=error,
         )
-        cells.append(Cell(image, _numbers(exposure, image, sigma * scale, floor * scale, origin, error)))
+        cells.append(Cell(image, _numbers(exposure, image, sigma * scale, floor * scale, origin)))
     return cells[0], cells[1]
 
 
-def _pair(science: Exposure, template: Exposure) -> _Pair:
+def _pair(science: Exposure, template: Exposure, *, has_background: bool) -> _Pair:
     masks = science.mask | template.mask
     good = (masks == 0) & np.isfinite(science.flux) & np.isfinite(template.flux)
     n_good = int(good.sum())
     if n_good < MIN_GOOD:
         raise AlgorithmError(f"{n_good} of {good.size} pixels are good in both stamps, at least {MIN_GOOD} needed")
     t = template.flux.astype(np.float64)
-    t = t - np.median(t[good])
     s = science.flux.astype(np.float64)
-    background = float(np.median((s - t)[good]))
-    sigma = high_frequency_noise(s, good)
+    background = 0.0
+    if has_background:
+        t = t - np.median(t[good])
+        background = float(np.median((s - t)[good]))
+    sigma, noise = high_frequency_noise(s, good), high_frequency_noise(t, good)
     return _Pair(
         np.where(good, s - background, 0),
         np.where(good, t, 0),
         good,
         sigma,
-        max(high_frequency_noise(t, good), LEAST_TEMPLATE_NOISE * sigma),
+        max(noise, LEAST_TEMPLATE_NOISE * sigma),
+        noise,
         background,
     )
 
@@ -184,6 +196,51 @@ def high_frequency_noise(flux: NDArray[Any], good: NDArray[np.bool_]) -> float:
     if not noise > 0:
         raise AlgorithmError(f"a stamp of {flux.shape} pixels holds no noise: its values are constant")
     return noise
+
+
+def resampled_correlation(ratio: float) -> float:
+    """Return the noise correlation of resampled white noise from what it lacks at the highest frequencies.
+
+    Resampling is taken for a convolution with a Gaussian k: the noise of a pixel falls by the root of
+    sum(k**2), that of wide sums by nothing. How far that of the highest frequencies falls tells k.
+
+    Parameters
+    ----------
+    ratio : float
+        Noise of the highest frequencies (`high_frequency_noise`) over that of a pixel, one for white noise.
+
+    Examples
+    --------
+    >>> resampled_correlation(1.0)
+    1.0
+    >>> round(resampled_correlation(0.55), 2)
+    1.76
+    """
+    ratios, correlations = _smoothed_noise()
+    return float(np.interp(-ratio, -ratios, correlations))
+
+
+@lru_cache(maxsize=1)
+def _smoothed_noise() -> tuple[Floats, Floats]:
+    """Return, for Gaussians of growing width, the ratio of `resampled_correlation` and the correlation."""
+    ratios, correlations = [1.0], [1.0]
+    y = np.arange(-15, 16)
+    for sigma in np.linspace(0.2, MOST_SMOOTHED, 60):
+        k = np.exp(-(y**2) / (2 * sigma**2))
+        kernel = np.outer(k, k) / k.sum() ** 2
+        pixel = np.sqrt((kernel**2).sum())
+        ratios.append(float(np.sqrt((ndimage.convolve(kernel, HIGH_PASS, mode="constant") ** 2).sum()) / pixel))
+        correlations.append(float(1 / pixel))
+    return np.array(ratios), np.array(correlations)
+
+
+def _template_correlation(template: Exposure, pair: _Pair) -> float:
+    """Return the noise correlation of a template whose variance is supplied; one where it is not."""
+    if template.variance is None:
+        return 1.0
+    usable = pair.good & np.isfinite(template.variance) & (template.variance > 0)
+    sky = float(np.percentile(template.variance[usable], SKY_PERCENTILE)) if usable.any() else 0.0
+    return resampled_correlation(pair.template_noise / np.sqrt(sky)) if sky > 0 else 1.0
 
 
 def moffat_stamp(size: int, fwhm: float, beta: float, e1: float = 0.0, e2: float = 0.0) -> Floats:
@@ -343,16 +400,14 @@ def _variance(exposure: Exposure, flux: Floats, sigma: float, pair: _Pair, gain:
     return np.asarray(sigma**2 + own, float)
 
 
-def _numbers(
-    exposure: Exposure, image: Image, sigma: float, background: float, origin: str, rms: float
-) -> Mapping[str, Any]:
+def _numbers(exposure: Exposure, image: Image, sigma: float, background: float, origin: str) -> Mapping[str, Any]:
     info = exposure.info
     return {
         "seeing_fwhm": psf_fwhm(image.psf),
         "background": background,
         "background_rms": sigma,
-        "noise_correlation": 1.0,
-        "astrometric_rms": rms,
+        "noise_correlation": image.noise_correlation,
+        "astrometric_rms": image.astrometric_rms,
         "flux_scale": 1.0,
         "flux_scale_error": 0.0,
         "coverage": float(np.mean(image.mask == 0)),

@@ -27,7 +27,7 @@ def tabulate_counts(rows: Any) -> Table:
         Column("Label", is_number=False), Column("Kind", is_number=False), Column("Alerts", "objects"),
         Column("Detected", "95 %"), Column("By object"), Column("Off-centre", "peaks per stamp"),
         Column("Score width", "0.8 to 1.2"), Column("Correlation"), Column("Noise", "over the survey's"),
-        Column("Stars", "over the survey's"),
+        Column("Stars", "over the survey's"), Column("Flux", "over the survey's"), Column("S/N", "over the survey's"),
     )  # fmt: skip
     out = []
     for row in rows if isinstance(rows, list | tuple) else ():
@@ -45,6 +45,8 @@ def tabulate_counts(rows: Any) -> Table:
                 Cell(fixed(row.get("correlation"), 3)),
                 Cell(fixed(row.get("noise_ratio"), 3)),
                 Cell(fixed(row.get("star_residual"), 2)),
+                Cell(fixed(row.get("flux_ratio"), 3)),
+                Cell(fixed(row.get("significance_ratio"), 3)),
             )
         )
     return Table(columns, tuple(out))

@@ -10,13 +10,16 @@ from scipy import ndimage
 
 from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
+from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.base import Subtractor
 
-ENOUGH = 1000  # source-free pixels that level and width are measured on
+ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
+ENOUGH_BEAMS = 200  # of the squared FWHM of the difference, so that the width is good to some 5 %
 MOST_OF_GRID = 0.9  # of its area; a box that is larger is not cut out
 SOURCE_SIGMA = 3.0
-SOURCE_MARGIN = 4
+SOURCE_MARGIN = 4  # px around the sources, or
+SOURCE_MARGIN_FWHM = 1.5  # of the FWHM of the difference where that is more
 SMALL = 0.01  # a width this close to one needs no second pass
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
 
@@ -36,7 +39,8 @@ def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
         return np.zeros(good.shape, bool)
     smooth = ndimage.gaussian_filter(template.flux / np.sqrt(template.variance), 1.0)
     source = smooth > SOURCE_SIGMA * clipped_std(smooth[good])
-    near = ndimage.binary_dilation(source, iterations=SOURCE_MARGIN)
+    margin = max(SOURCE_MARGIN, int(SOURCE_MARGIN_FWHM * equivalent_fwhm(difference.psf)))
+    near = ndimage.binary_dilation(source, iterations=margin)
     return np.asarray(~near & (difference.mask == 0), bool)
 
 
@@ -87,8 +91,8 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     method : Subtractor
         How to subtract.
     science, template : Image
-        Their own ``noise_correlation`` is used only where fewer than 1000 pixels are
-        free of sources (alert stamps).
+        Their own ``noise_correlation`` is used only where too few pixels are free of sources
+        (alert stamps): fewer than 1000, or than 200 times the squared FWHM.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     """
     white = method(replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0))
     free = source_free(white, template)
-    if free.sum() < ENOUGH:
+    if free.sum() < max(ENOUGH, ENOUGH_BEAMS * equivalent_fwhm(white.psf) ** 2):
         return method(science, template), science.noise_correlation
     width = _width(white, free)
     if not width > 0:

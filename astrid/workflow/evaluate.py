@@ -177,7 +177,7 @@ class Evaluate:
             "y": y,
             "x": x,
             **{name: extra.get(name) for name in ("label", "label_basis")},
-            **{name: extra.get(name) for name in ("survey_significance", "survey_flux", "survey_score")},
+            **{name: extra.get(name) for name in ("survey_significance", "survey_flux", "survey_score", "is_dipole")},
         }
         columns = {name: [value] for name, value in {**said, **asdict(result)}.items()}
         return to_table({**columns, **_cell_columns(key.cell, 1)}, ALERTS)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,8 +72,15 @@ def test_objects_with_many_alerts_weigh_as_much_as_others():
         "correlation": [None, 0.9, 0.8, 1.0],
         "noise_ratio": [1.0] * n,
         "star_residual": [None] * n,
+        "own_flux": [11.0, 20.0, -9.0, float("nan")],
+        "own_flux_error": [1.0] * n,
+        "survey_flux": [10.0, 20.0, -10.0, 5.0],
+        "survey_significance": [10.0, 21.0, -12.0, 6.0],
+        "is_dipole": [None] * n,
     }
     row, everything = summarise_alerts(columns)
+    assert row["flux_ratio"] == 1.0
+    assert row["significance_ratio"] == pytest.approx(20 / 21)
     assert (row["n"], row["n_objects"]) == (4, 2)
     assert row["detected"] == 0.75
     assert row["detected_by_object"] == 0.5
@@ -80,3 +89,14 @@ def test_objects_with_many_alerts_weigh_as_much_as_others():
     assert row["correlation"] == 0.9
     assert row["star_residual"] is None
     assert everything["label_basis"] == "all"
+    rows = summarise_alerts({**columns, "is_dipole": [False, True, False, None]})
+    assert {r["label_basis"]: r["n"] for r in rows[1:]} == {
+        "survey: dipole": 1, "survey: S/N >= 8": 2, "survey: fainter": 1, "all": 4,
+    }  # fmt: skip
+
+
+def test_the_event_of_a_wide_psf_may_lie_further_off():
+    made = difference([(31, 35, 8.0)])
+    assert not judged(made).is_detected
+    wide = replace(made, psf=moffat_stamp(21, 6.0, 3.0).astype(np.float32))
+    assert judged(wide).is_detected

@@ -2,11 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from astrid.errors import AlgorithmError
 from astrid.image import Exposure, ExposureInfo
 from astrid.imaging.psf import psf_fwhm
-from astrid.imaging.stamps import StampPsfPrior, high_frequency_noise, moffat_stamp, stamp_cells
+from astrid.imaging.stamps import (
+    StampPsfPrior,
+    high_frequency_noise,
+    moffat_stamp,
+    resampled_correlation,
+    stamp_cells,
+)
 from astrid.schema import MaskBit
 
 SIDE = 63
@@ -73,6 +80,28 @@ def test_supplied_psfs_and_variances_are_used_as_they_are():
     np.testing.assert_allclose(made.image.psf, psf[5:-5, 5:-5] / psf[5:-5, 5:-5].sum(), rtol=1e-5)
     scale = 10 ** (0.4 * (31.4 - 22.6)) / 30
     np.testing.assert_allclose(made.image.variance, 36 * scale**2, rtol=1e-5)
+
+
+def test_no_background_is_fitted_to_stamps_with_planes_of_their_own():
+    science, template = (replace(e, psf=moffat_stamp(31, 2.5, 3.0).astype(np.float32)) for e in pair())
+    planes = [replace(e, variance=np.full((SIDE, SIDE), 25.0, np.float32)) for e in (science, template)]
+    assert stamp_cells(*planes, psf_size=31)[0].numbers["background"] == 0.0
+    scale = 10 ** (0.4 * (31.4 - 22.6)) / 30
+    assert stamp_cells(science, template, psf_size=31)[0].numbers["background"] == pytest.approx(120 * scale, rel=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.45, 0.6])
+def test_the_noise_correlation_of_a_resampled_template_is_measured(sigma):
+    rng = np.random.default_rng(9)
+    science, template = pair()
+    noise = rng.normal(0, 6.0, (2 * SIDE, 2 * SIDE))
+    smoothed = ndimage.gaussian_filter(noise, sigma) if sigma else noise
+    template = replace(template, flux=smoothed[:SIDE, :SIDE].astype(np.float32))
+    template = replace(template, variance=np.full((SIDE, SIDE), smoothed.var(), np.float32))
+    _, made = stamp_cells(science, template, psf_size=31)
+    # the noise that wide sums have is that before smoothing
+    assert made.numbers["noise_correlation"] == pytest.approx(noise.std() / smoothed.std(), rel=0.08)
+    assert resampled_correlation(2.0) == 1.0
 
 
 def test_fluxes_are_in_njy_and_what_is_missing_is_masked():
