@@ -28,7 +28,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10.0
 LONGEST_BACKOFF = 60.0  # seconds
 BLOCK = 1 << 18
-_PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529}
+_PASSING = {408, 416, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529}
 _KEPT_HEADERS = ("ETag", "Last-Modified", "Content-Type", "Date")
 
 
@@ -207,6 +207,8 @@ class Transport:
         with self.session(name).request(
             method, url, data=data, headers=headers, stream=True, timeout=timeout
         ) as response:
+            if response.status_code == 416:  # what was there of the file is not a part of the present one
+                _forget(part)
             judge(name, url, response, nothing)
             if response.status_code == 206 and offset == 0:
                 raise Corrupt(name, url, "a part came where the whole was asked for")
@@ -291,8 +293,6 @@ def judge(name: str, url: str, response: requests.Response, nothing: Sequence[in
         return
     if status in _PASSING or status >= 500:
         raise Transient(name, url, said, retry_after(response.headers.get("Retry-After")))
-    if status == 416:  # what was there of a file is not a part of the present one
-        raise Transient(name, url, said)
     if status == 204:
         raise NoCoverage(name, url, f"nothing there: {said}")
     raise Permanent(name, url, said)

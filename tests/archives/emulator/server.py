@@ -65,16 +65,16 @@ class Reply:
 Answer = Callable[[Request, object], Reply]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Logged:
-    """One request that came."""
+    """One request that came, and how it was answered."""
 
     service: str
     path: str
     fault: str
-    status: int
-    sent: int
     headers: Mapping[str, str]
+    status: int = 0
+    sent: int = 0
 
 
 class Emulator:
@@ -165,26 +165,19 @@ class _Handler(BaseHTTPRequestHandler):
         kind = self.emulator.takes(fault, case, self.path.split(case, 1)[-1]) if fault else ""
         query = dict(parse_qsl(split.query, keep_blank_values=True))
         request = Request(self.command, service, path, query, body, dict(self.headers))
-        with self.emulator.lock:
-            self.emulator.running[service] += 1
-            running = self.emulator.running[service]
-            self.emulator.most_running[service] = max(running, self.emulator.most_running[service])
-        status, sent = 0, 0
+        self.logged = Logged(service, path, kind, request.headers)
+        self.emulator.log.append(self.logged)
         try:
-            status, sent = self._send(request, kind)
-        except (BrokenPipeError, ConnectionResetError):
+            self._send(request, kind)
+        except ConnectionError:
             self.close_connection = True
-        finally:
-            with self.emulator.lock:
-                self.emulator.running[service] -= 1
-                self.emulator.log.append(Logged(service, path, kind, status, sent, request.headers))
 
-    def _send(self, request: Request, kind: str) -> tuple[int, int]:
-        """Send the answer, or the fault; return the status and the bytes of the body."""
+    def _send(self, request: Request, kind: str) -> None:
+        """Send the answer, or the fault."""
         if kind == "silent":
             self.emulator.stop.wait(5.0)
             self.close_connection = True
-            return 0, 0
+            return None
         if kind.isdigit():
             extra = {"Retry-After": self.emulator.retry_after} if kind == "429" else {}
             return self._reply(Reply(f"error {kind}\n".encode(), int(kind), "text/plain"), extra)
@@ -202,9 +195,17 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             names = ", ".join(sorted(self.emulator.services))
             return Reply(f"no service {request.service!r}; there are {names}\n".encode(), 404, "text/plain")
-        return answer(request, self.emulator.sky)
+        running, most, name = self.emulator.running, self.emulator.most_running, request.service
+        with self.emulator.lock:
+            running[name] += 1
+            most[name] = max(running[name], most[name])
+        try:
+            return answer(request, self.emulator.sky)
+        finally:
+            with self.emulator.lock:
+                running[name] -= 1
 
-    def _reply(self, reply: Reply, extra: Mapping[str, str] | None = None, kind: str = "") -> tuple[int, int]:
+    def _reply(self, reply: Reply, extra: Mapping[str, str] | None = None, kind: str = "") -> None:
         body, status, headers = reply.body, reply.status, dict(extra or {})
         if reply.whole:
             etag = f'"{sha256(reply.body).hexdigest()[:16]}"'
@@ -216,20 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
                     return self._reply(Reply(b"", 416, "text/plain"))
                 headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
                 body, status = body[start:], 206
+        if kind == "drop":
+            self.close_connection = True
+        self.logged.status, self.logged.sent = status, len(body) // 2 if kind == "drop" else len(body)
         self.send_response(status)
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if kind == "drop":
-            body = body[: len(body) // 2]
-            self.close_connection = True
         if kind == "drip":
             for place in range(len(body)):
                 self.wfile.write(body[place : place + 1])
                 if self.emulator.stop.wait(0.05):
                     break
         else:
-            self.wfile.write(body)
-        return status, len(body)
+            self.wfile.write(body[: self.logged.sent])

@@ -1,0 +1,117 @@
+import pickle
+
+import pytest
+
+from astrid.archives import Archive, Service, acknowledgement, ibe
+from astrid.archives.acknowledgements import _texts
+from tests.archives.conftest import public
+
+# What production asks when nothing is said: compared with the archives' documentation, service by service.
+PUBLIC = {
+    "irsa": "https://irsa.ipac.caltech.edu",
+    "ps1": "https://ps1images.stsci.edu",
+    "ps1_catalogs": "https://catalogs.mast.stsci.edu",
+    "mast": "https://mast.stsci.edu",
+    "skyview": "https://skyview.gsfc.nasa.gov",
+    "hips2fits": "https://alasky.cds.unistra.fr",
+    "hips2fits_mirror": "https://alaskybis.cds.unistra.fr",
+    "vizier": "https://vizier.cds.unistra.fr",
+    "xmatch": "https://cdsxmatch.cds.unistra.fr",
+    "skybot": "https://ssp.imcce.fr",
+}
+ROW = {"filefracday": "20200531300000", "field": "400", "filtercode": "zg", "ccdid": "7", "qid": "1"}
+REQUESTS = {
+    "ztf search": (
+        ibe.search_request("sci", 10.0, -5.0, size_deg=0.1),
+        "https://irsa.ipac.caltech.edu/ibe/search/ztf/products/sci",
+    ),
+    "ztf reference search": (
+        ibe.search_request("ref", 10.0, -5.0, size_deg=0.1),
+        "https://irsa.ipac.caltech.edu/ibe/search/ztf/products/ref",
+    ),
+    "ztf image": (
+        ibe.cutout(ibe.science_path(ROW, "sciimg.fits"), 10.0, -5.0, 60.0),
+        "https://irsa.ipac.caltech.edu/ibe/data/ztf/products/sci/2020/0531/300000/"
+        "ztf_20200531300000_000400_zg_c07_o_q1_sciimg.fits",
+    ),
+    "ztf reference": (
+        ibe.cutout(ibe.reference_path(ROW, "refimg.fits"), 10.0, -5.0, 60.0),
+        "https://irsa.ipac.caltech.edu/ibe/data/ztf/products/ref/000/field000400/zg/ccd07/q1/"
+        "ztf_000400_zg_c07_q1_refimg.fits",
+    ),
+}
+
+
+def test_without_a_word_the_public_archives_are_asked():
+    archive = public()
+    assert {name: archive.url(name) for name in archive.services} == PUBLIC
+    assert archive.base_url is None
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_requests_go_to_the_public_addresses(case):
+    request, url = REQUESTS[case]
+    assert public().url(request.service, request.path) == url
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_base_url_replaces_every_host_and_keeps_the_path(name):
+    archive = Archive(public().services, base_url="http://127.0.0.1:9/x/")
+    assert archive.url(name, "/path") == f"http://127.0.0.1:9/x/{name}/path"
+    assert archive.redirected(name, PUBLIC[name] + "/a?b=c") == f"http://127.0.0.1:9/x/{name}/a?b=c"
+
+
+def test_settings_survive_pickling():
+    archive = public()
+    assert pickle.loads(pickle.dumps(archive)) == archive
+
+
+def test_limits_of_the_public_services_are_polite():
+    for name, service in public().services.items():
+        assert service.concurrency <= 4, name
+        assert service.interval_s >= 0.2, name
+        assert 0 < service.timeout_s <= 300, name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"url": "ftp://x"}, "http"),
+        ({"url": "https://x", "concurrency": 0}, "concurrency must be at least 1, got 0"),
+        ({"url": "https://x", "timeout_s": 0}, "timeout_s must be positive"),
+        ({"url": "https://x", "interval_s": -1}, "interval_s must not be negative"),
+        ({"url": "https://x", "speed": 1}, "speed"),
+    ],
+)
+def test_a_wrong_limit_is_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        Archive({"irsa": values})
+
+
+def test_an_unknown_service_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match=r"'irse'.*irsa"):
+        public().service("irse")
+
+
+def test_the_user_agent_names_the_contact():
+    assert "(+me@example.org)" in Archive({}, contact="me@example.org").user_agent
+    with pytest.raises(ValueError, match="contact"):
+        Archive({}, contact="me\nHost: x")
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("ASTRID_CACHE", str(tmp_path / "there"))
+    assert Archive({}).folder == tmp_path / "there"
+    assert Archive({}, cache=str(tmp_path / "here")).folder == tmp_path / "here"
+
+
+def test_acknowledgements_are_texts_each_given_once():
+    for key in _texts():
+        assert len(acknowledgement(key)) > 60
+    assert acknowledgement("ztf", "irsa", "ztf").count("Samuel Oschin") == 1
+    with pytest.raises(ValueError, match="no acknowledgement of zft"):
+        acknowledgement("zft")
+
+
+def test_a_service_keeps_its_fields():
+    assert Service("https://x").attempts == 5
