@@ -40,6 +40,8 @@ Steps (each does what is missing before it, then itself):
   detect      find candidates, link them, measure light curves
   evaluate    inject transients into the same pixels; precision, recall, false alarms
   report      write report.html
+  plan        count and size what a survey of an archive would fetch: astrid plan survey=ztf targets=RA,DEC
+  cache       how much was fetched; astrid cache prune=DAYS deletes what is older
   status      what a run has done so far: astrid status NAME
 
 Options are key=value, for example
@@ -49,13 +51,14 @@ Options are key=value, for example
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none
   truth=FILE                    known events of your own: CSV, VOTable or Parquet with ra and dec
+  targets=WHERE                 for surveys of archives: names, a table, "ra,dec,radius", "polygon(...)"
   debug=true              show the traceback of an error
   -m key=a,b              run once for each value
 
 A second run does only what is missing. `astrid run --cfg` lists every option.
 """
 WIDTH = 100  # columns of output that is not on a terminal
-COMMANDS = ("run", "ingest", "preprocess", "subtract", "detect", "evaluate", "report", "status")
+COMMANDS = ("run", "ingest", "preprocess", "subtract", "detect", "evaluate", "report", "status", "plan", "cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +121,12 @@ def _dispatch(command: str, words: list[str], console: Console) -> int:
 
         console.print(OmegaConf.to_yaml(config, resolve=True), end="", markup=False)
         return 0
+    if command == "cache":
+        return _cache(config, console)
+    if command == "plan":
+        from astrid.terminal import print_plan
+
+        return print_plan(build(config, command), console)
     return _run(command, config, console)
 
 
@@ -143,6 +152,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    overrides = [_quoted(word) for word in overrides]
     with initialize_config_dir(str(config_folder()), version_base=None, job_name="astrid"):
         try:
             config = hydra_compose(command, list(overrides))
@@ -151,6 +161,15 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
         except (HydraException, OmegaConfBaseException) as error:
             known = hydra_compose("run")
             raise UsageError(_explain(error, known)) from error
+
+
+def _quoted(word: str) -> str:
+    """Quote what targets= says: commas, spaces and brackets mean something else to Hydra."""
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") != "targets" or not equals or value[:1] in ("'", '"') or value in ("", "null"):
+        return word
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _chooses(word: str) -> bool:
@@ -225,6 +244,8 @@ def build(config: DictConfig, command: str = "run") -> Settings:
 
     from astrid.imaging.coadd import Provided
     from astrid.surveys import StampSurvey
+    from astrid.surveys.fetched import FetchedSurvey
+    from astrid.targets import parse_targets
     from astrid.workflow.settings import Grid, Linking, Settings, choose_name
 
     missing = sorted(OmegaConf.missing_keys(config))
@@ -233,14 +254,32 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     plain["truth"] = str(plain["truth"] or "none")
     parts: dict[str, Any] = {}
-    for group in ("survey", "preprocess", "template", "subtraction", "detection", "evaluation", "cluster", "store"):
+    for group in (
+        *("survey", "archive", "selection", "preprocess", "template", "subtraction", "detection", "evaluation"),
+        *("cluster", "store"),
+    ):
         parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
     if isinstance(parts["survey"], StampSurvey):  # each alert brings its own template
         plain["template"] = {"_target_": f"{Provided.__module__}.{Provided.__qualname__}"}
         parts["template"] = Provided()
     for group, kind in (("grid", Grid), ("linking", Linking)):
         parts[group] = _built(group, lambda group=group, kind=kind: kind(**plain[group]))
-    science = {name: plain[name] for name in Settings.SCIENCE}
+    if isinstance(parts["survey"], FetchedSurvey):
+        if plain["targets"] is None:
+            raise UsageError(
+                f'survey={parts["survey"].name} needs targets=...: names, a table, "ra,dec,radius" or "polygon(...)"'
+            )
+        parts["targets"] = parse_targets(plain["targets"], root=Path.cwd())
+        plain["source"] = {
+            "targets": parts["targets"].as_rows(),
+            "selection": plain["selection"],
+            "base_url": parts["archive"].base_url,
+        }
+    elif plain["targets"] is not None:
+        raise UsageError(
+            f"targets={plain['targets']} is for surveys of archives; survey={parts['survey'].name} is none"
+        )
+    science = {name: plain[name] for name in Settings.SCIENCE if name in plain}
     default = f"{plain.get('experiment_name') or parts['survey'].name}-{date.today().isoformat()}"
     name = choose_name(Path.cwd(), plain["name"], default, science)
     return Settings(
@@ -279,6 +318,32 @@ def _run(command: str, config: DictConfig, console: Console) -> int:
         progress.note(f"run {settings.name}: survey {settings.survey.name}, {settings.cluster.name} cluster")
         failures = execute(settings, until, progress)
     return print_results(settings.run_folder, until, failures, console)
+
+
+def _cache(config: DictConfig, console: Console) -> int:
+    """Print what the cache holds, after deleting what was asked for."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from astrid.archives.cache import Cache
+    from astrid.terminal import print_cache
+
+    archive = _built("archive", lambda: instantiate(config.archive, _convert_="all"))
+    prune, service = config.prune, config.service
+    if isinstance(prune, bool) or not (prune is None or prune == "stale" or isinstance(prune, int | float)):
+        raise UsageError(f"prune must be a number of days or stale, got {prune!r}; prune=0 deletes everything")
+    if isinstance(prune, int | float) and prune < 0:
+        raise UsageError(f"prune must not be negative, got {prune}")
+    if service is not None and service not in archive.services:
+        raise UsageError(f"no service {service!r}; there are {', '.join(sorted(archive.services))}")
+    cache = Cache(archive.folder)
+    if prune is not None or service is not None:
+        if prune is None:
+            raise UsageError(f"service={service} says where to delete; say how much with prune=DAYS")
+        days = None if prune == "stale" else float(OmegaConf.to_container(config)["prune"])  # type: ignore[index,call-overload]
+        files, size = cache.prune(older_than_days=days, service=service if days is not None else None)
+        console.print(f"deleted {files} files, {size / 1e6:.1f} MB", markup=False)
+    return print_cache(cache, console)
 
 
 def _multirun(command: str, overrides: list[str], console: Console) -> int:

@@ -18,12 +18,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
+from astrid.archives import Fetcher
+from astrid.archives.cache import Cache
 from astrid.errors import UsageError
 from astrid.report.terminal import metrics_table
 from astrid.schema import LEDGER
 from astrid.stores.tables import read_json, read_table
+from astrid.workflow.fetch import Amount, amounts, least_seconds, make_plan, nothing_planned
 from astrid.workflow.runner import Outcome
+from astrid.workflow.settings import Settings
 
 
 class TerminalProgress:
@@ -75,7 +80,7 @@ class TerminalProgress:
     def finish(self, step: str) -> None:
         """End a step."""
         counts = self.counts[step]
-        if step in ("ingest", "report"):
+        if step in ("plan", "ingest", "report"):
             self.bars.update(self.tasks[step], completed=self.totals[step])
         if not self.console.is_terminal:
             parts = [f"{counts[name]} {word}" for name, word in WORDS if counts[name]]
@@ -150,3 +155,64 @@ def print_status(words: list[str], root: Path, console: Console) -> int:
     if (folder / "metrics.json").exists():
         console.print(metrics_table(read_json(folder / "metrics.json")))
     return 0
+
+
+def print_plan(settings: Settings, console: Console) -> int:
+    """Print what would be fetched; nothing but metadata is asked for. Returns 1 if a place could not be planned."""
+    fetcher = Fetcher(settings.archive)
+    planned = make_plan(settings, fetcher)
+    wanted = planned.plan.wanted
+    table = Table(title=f"{settings.survey.name}: what `astrid ingest` would fetch")
+    for name in ("place", "band", "exposures", "files", "size", "to fetch", "size"):
+        table.add_column(name, justify="left" if name in ("place", "band") else "right")
+    total = Amount()
+    for (place, band), amount in sorted(amounts(wanted, fetcher).items()):
+        total = total.joined(amount)
+        table.add_row(place, band, *_amount_cells(amount))
+    table.add_section()
+    table.add_row("all", "", *_amount_cells(total))
+    console.print(table)
+    for note in planned.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    for name, reason in planned.failed.items():
+        console.print(f"{name} could not be planned: {reason}", markup=False, style="bold red", soft_wrap=True)
+    if wanted:
+        seconds = least_seconds(wanted, fetcher)
+        sizes = "as the archive says" if total.exact else "estimated from the size of the cutouts"
+        console.print(
+            f"Sizes are {sizes}; at the rate the services allow it takes {seconds / 60:.1f} minutes or more, "
+            f"into {fetcher.cache.folder}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        console.print(nothing_planned(settings, planned), markup=False, soft_wrap=True)
+    return 1 if planned.failed else 0
+
+
+def _amount_cells(amount: Amount) -> list[str]:
+    about = "" if amount.exact else "~"
+    return [
+        str(amount.exposures),
+        str(amount.files),
+        about + _megabytes(amount.size),
+        str(amount.missing_files),
+        about + _megabytes(amount.missing_size),
+    ]
+
+
+def print_cache(cache: Cache, console: Console) -> int:
+    """Print how much was fetched, by service."""
+    sizes = cache.sizes()
+    console.print(f"{cache.folder}: {sizes.files} files, {_megabytes(sizes.size_bytes)}", markup=False, soft_wrap=True)
+    for service, (files, size) in sizes.by_service.items():
+        console.print(f"  {service:<16}{files:>8} answers  {_megabytes(size):>12}", markup=False)
+    if sizes.no_coverage:
+        console.print(f"  {sizes.no_coverage} answers that there is nothing", markup=False)
+    if sizes.partial_bytes:
+        console.print(f"  {_megabytes(sizes.partial_bytes)} of unfinished downloads", markup=False)
+    return 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

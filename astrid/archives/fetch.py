@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from astrid.archives.limiter import FileLimiter, Limiter
 from astrid.archives.outcomes import NoCoverage
 from astrid.archives.settings import Archive
 from astrid.archives.transport import Transport
+
+_FETCHERS: dict[str, Fetcher] = {}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ class Fetcher:
         self.cache = Cache(archive.folder)
         self.transport = Transport(archive, self.limiter)
 
-    def __reduce__(self) -> tuple[type[Fetcher], tuple[Archive, Limiter]]:
-        return Fetcher, (self.archive, self.limiter)
+    def __reduce__(self) -> tuple[Any, tuple[Archive, Limiter]]:
+        return shared_fetcher, (self.archive, self.limiter)
 
     def key(self, download: Download) -> str:
         """Return what a request is found by in the cache; answers of another server are other files."""
@@ -183,6 +185,12 @@ class Fetcher:
                 yield part, True
         finally:
             os.close(descriptor)
+
+
+def shared_fetcher(archive: Archive, limiter: Limiter) -> Fetcher:
+    """Return this process's fetcher of some settings, so that its tasks share connections."""
+    key = key_of(asdict(archive), repr(limiter))
+    return _FETCHERS.setdefault(key, Fetcher(archive, limiter))
 
 
 def default_limiter(archive: Archive) -> FileLimiter:

@@ -13,6 +13,8 @@ from astrid.schema import EXPOSURES, KNOWN_EVENTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_table, table_of, write_table
 from astrid.surveys import StampSurvey
+from astrid.surveys.fetched import FetchedSurvey
+from astrid.workflow.fetch import fetch
 from astrid.workflow.runner import Outcome, Runner
 from astrid.workflow.settings import Settings
 
@@ -23,14 +25,16 @@ SAME_EPOCH_SECONDS = 0.5  # exposures of one band this close in time are one epo
 def ingest(settings: Settings, runner: Runner, journal: Journal) -> None:
     """List the exposures, number the epochs and write both to ``exposures.parquet``.
 
-    A file that cannot be used is recorded and left out. Epochs keep their number
-    when exposures are added later.
+    A survey of an archive fetches what is missing before. A file that cannot be used
+    is recorded and left out. Epochs keep their number when exposures are added later.
 
     Raises
     ------
     DataError
         If no exposure is left.
     """
+    if isinstance(settings.survey, FetchedSurvey):
+        fetch(settings, runner, journal)
     runner.progress.start("ingest", 1)
     listing = settings.survey.list_exposures(settings.exposure_folder)
     recorded = journal.done("ingest")

@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -124,15 +124,24 @@ class Runner:
     failures: int = 0
     bugs: int = 0
 
-    def run(self, step: str, work: Work, keys: Sequence[Any], journal: Journal, writer: Writer | None = None) -> None:
-        """Do the work on the keys that the journal does not have yet.
+    def run(
+        self,
+        step: str,
+        work: Work,
+        keys: Sequence[Any],
+        journal: Journal,
+        writer: Writer | None = None,
+        *,
+        again: Collection[str] = (),
+    ) -> None:
+        """Do the work on the keys that the journal does not have yet, and on those named in ``again``.
 
         Raises
         ------
         AstridError
             If each of the first 20 keys fails with the same unexpected exception.
         """
-        done = journal.done(step)
+        done = journal.done(step) - set(again)
         missing = [key for key in keys if str(key) not in done]
         self.progress.start(step, len(keys), len(keys) - len(missing))
         batch = _Batch(journal, writer)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
+from astrid.archives import Archive
 from astrid.clusters import Cluster
 from astrid.detection import Detector
 from astrid.errors import UsageError
@@ -22,6 +23,7 @@ from astrid.stores.tables import read_json
 from astrid.subtraction import Subtractor
 from astrid.surveys import Survey
 from astrid.surveys.events import read_events
+from astrid.targets import Selection, Targets
 from astrid.workflow.keys import digest
 from astrid.workflow.truth import NONE, SURVEY
 
@@ -89,6 +91,12 @@ class Settings:
         The same as the text of ``config.yaml``.
     root : Path
         Folder that holds ``runs/``, ``cubes/`` and ``exposures/``.
+    archive : Archive
+        Where surveys that fetch are to fetch from.
+    selection : Selection
+        Which targets and images of theirs are wanted.
+    targets : Targets, optional
+        Where surveys that fetch are to look.
     truth : str
         Known events the run is judged by: "known_events" (the survey's), "none", or the path of a table.
     """
@@ -109,7 +117,11 @@ class Settings:
     yaml: str = ""
     root: Path = field(default_factory=Path.cwd)
     truth: str = SURVEY
+    archive: Archive = field(default_factory=lambda: Archive({}))
+    selection: Selection = field(default_factory=Selection)
+    targets: Targets | None = None
 
+    SOURCE: ClassVar[str] = "source"
     SCIENCE: ClassVar[tuple[str, ...]] = (
         "survey",
         "grid",
@@ -122,6 +134,7 @@ class Settings:
         "store",
         "keep",
         "truth",
+        SOURCE,
     )
 
     def __post_init__(self) -> None:
@@ -131,13 +144,14 @@ class Settings:
             raise ValueError(f"name must be a plain folder name, got {self.name!r}")
 
     def part(self, *names: str) -> dict[str, Any]:
-        """Return the named parts of the configuration."""
-        return {name: self.configuration.get(name) for name in names}
+        """Return the named parts of the configuration; "source" only where there is one."""
+        there = (name for name in names if name != self.SOURCE or name in self.configuration)
+        return {name: self.configuration.get(name) for name in there}
 
     @cached_property
     def cube_key(self) -> str:
-        """What identifies the cube: survey, grid and preprocessing."""
-        parts = self.part("survey", "grid", "preprocess", "store")
+        """What identifies the cube: survey, targets, grid and preprocessing."""
+        parts = self.part("survey", self.SOURCE, "grid", "preprocess", "store")
         return f"{self.survey.name}-{digest(SCHEMA_VERSION, parts)}"
 
     @cached_property
@@ -190,7 +204,7 @@ class Settings:
     @property
     def exposure_folder(self) -> Path:
         """Where a survey that makes or fetches files keeps them."""
-        return self.root / "exposures" / f"{self.survey.name}-{digest(self.part('survey'))}"
+        return self.root / "exposures" / f"{self.survey.name}-{digest(self.part('survey', self.SOURCE))}"
 
     @property
     def cube_store(self) -> CubeStore:

@@ -1,0 +1,222 @@
+"""What surveys that fetch share: places are planned, their files fetched, and the exposures registered.
+
+A survey says what there is at some places (`FetchedSurvey.plan`) and makes an exposure of the
+files of each (`register`); fetching and recording is the workflow's. What is registered is
+listed and read like the exposures of any survey.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from astrid.archives import Download, Fetcher
+from astrid.errors import DataError
+from astrid.image import Exposure, ExposureInfo
+from astrid.surveys.base import Listing, Survey
+
+REGISTERED = "registered"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A square of sky whose images are wanted.
+
+    Attributes
+    ----------
+    name : str
+        Unique; part of the ids of its exposures.
+    ra, dec : float
+        Centre, ICRS degrees.
+    size_arcsec : float
+        Side of the square.
+    mjd_min, mjd_max : float
+        Images outside these times are not wanted.
+    """
+
+    name: str
+    ra: float
+    dec: float
+    size_arcsec: float
+    mjd_min: float = -np.inf
+    mjd_max: float = np.inf
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One exposure at one place, before its files are there. Small and picklable.
+
+    Attributes
+    ----------
+    exposure_id : str
+        Unique within the survey.
+    place : str
+        Name of the place.
+    band, mjd, exposure_time : str, float, float
+        As in `astrid.image.ExposureInfo`; the final ones come from the files.
+    files : mapping
+        Downloads by kind; "science" must be there, the others are the survey's ("mask", "psf", "template").
+    seeing_arcsec, limiting_magnitude : float
+        For the rules of a mission; NaN where the archive does not say.
+    extra : mapping
+        Plain values that the survey needs to register the exposure.
+    """
+
+    exposure_id: str
+    place: str
+    band: str
+    mjd: float
+    exposure_time: float
+    files: Mapping[str, Download]
+    seeing_arcsec: float = float("nan")
+    limiting_magnitude: float = float("nan")
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.exposure_id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a survey has at some places.
+
+    Attributes
+    ----------
+    wanted : tuple of Wanted
+        In order of time.
+    rejected : mapping
+        Number of images left out, by reason.
+    """
+
+    wanted: tuple[Wanted, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FetchedSurvey(Survey, Protocol):
+    """A survey whose files come from an archive. Derive from `FetchedFiles`.
+
+    ``cutout_arcsec`` is the side of the square about a point, ``largest_arcsec`` that of the largest
+    cutout: larger regions are cut into several.
+    """
+
+    @property
+    def cutout_arcsec(self) -> float:
+        """Side of the square that is fetched about a point."""
+
+    @property
+    def largest_arcsec(self) -> float:
+        """Side of the largest square that is fetched in one piece."""
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Of the survey's pixels."""
+
+    def plan(self, place: Place, fetcher: Fetcher) -> Plan:
+        """Say which exposures there are at a place, asking the archive for metadata only.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive does not answer.
+        """
+
+    def register(self, wanted: Wanted, files: Mapping[str, Path]) -> ExposureInfo:
+        """Make the description of an exposure from its files; those that are optional may be missing.
+
+        Raises
+        ------
+        DataError
+            If a file lacks what is needed: the message names file and key.
+        """
+
+
+class FetchedFiles:
+    """The part of `FetchedSurvey` that does not depend on the survey."""
+
+    name: str
+
+    def list_exposures(self, folder: Path) -> Listing:
+        """List what is registered."""
+        exposures = [info for info in read_registered(folder).values()]
+        if not exposures:
+            raise DataError(
+                f"{folder}: no exposure of survey {self.name} is there; give targets=..., and `astrid plan survey="
+                f"{self.name} targets=...` to see what there would be"
+            )
+        return Listing(tuple(sorted(exposures, key=lambda info: (info.mjd, info.exposure_id))))
+
+    def read_template(self, info: ExposureInfo) -> Exposure | None:
+        """Return None: the templates are made from the exposures."""
+        return None
+
+    def known_events(self, folder: Path) -> pa.Table | None:
+        """Return None: an archive of images does not say."""
+        return None
+
+    def true_psf(self, info: ExposureInfo, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """Return None: nobody knows the true PSF of a real image."""
+        return None
+
+
+def merged(plans: Sequence[Plan]) -> Plan:
+    """Join the plans of several places, in order of time."""
+    rejected: Counter[str] = Counter()
+    for plan in plans:
+        rejected.update(plan.rejected)
+    wanted = sorted((one for plan in plans for one in plan.wanted), key=lambda one: (one.mjd, one.exposure_id))
+    return Plan(tuple(wanted), dict(rejected))
+
+
+def files_of(info: ExposureInfo) -> list[Path]:
+    """Return the files that an exposure is read from."""
+    return [Path(path) for path in (info.path, *info.companions.values())]
+
+
+def write_registered(folder: Path, info: ExposureInfo) -> None:
+    """Record an exposure whose files are all there; it appears in one step."""
+    path = _record(folder, info.exposure_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(asdict(info), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_registered(folder: Path) -> dict[str, ExposureInfo]:
+    """Return the exposures that are registered, by id."""
+    found = {}
+    for path in sorted((Path(folder) / REGISTERED).glob("*.json")):
+        try:
+            values = json.loads(path.read_bytes())
+            values["shape"] = tuple(values["shape"])
+            info = ExposureInfo(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}: damaged ({error}); delete it and run again") from error
+        found[info.exposure_id] = info
+    return found
+
+
+def is_registered(folder: Path, exposure_id: str) -> bool:
+    """Return whether an exposure is registered."""
+    return _record(folder, exposure_id).exists()
+
+
+def _record(folder: Path, exposure_id: str) -> Path:
+    return Path(folder) / REGISTERED / f"{hashlib.sha256(exposure_id.encode()).hexdigest()[:32]}.json"

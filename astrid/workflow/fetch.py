@@ -1,0 +1,278 @@
+"""Plan and fetch: what the archives have at the targets, and the files of what is missing."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from astrid.archives import ArchiveError, Fetcher, NoCoverage, Permanent
+from astrid.errors import CellSkipped, DataError, UsageError
+from astrid.stores.cube import Ticket
+from astrid.stores.journal import Journal
+from astrid.surveys.fetched import (
+    FetchedSurvey,
+    Place,
+    Plan,
+    Wanted,
+    files_of,
+    merged,
+    read_registered,
+    write_registered,
+)
+from astrid.targets import Images, Selection, Target, Targets, summarise, tiles_of
+from astrid.workflow.keys import Product
+from astrid.workflow.limits import limiter_for
+from astrid.workflow.runner import Outcome, Runner
+from astrid.workflow.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PLAN_THREADS = 4  # searches at a time; each service's own limit holds too
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch the files of one exposure, check them and register it."""
+
+    survey: FetchedSurvey
+    fetcher: Fetcher
+    folder: Path
+
+    def __call__(self, key: Wanted, ticket: Ticket | None) -> Product:
+        """Register the exposure; nothing is recorded before all of its files are there."""
+        files = {}
+        for kind, download in key.files.items():
+            try:
+                files[kind] = self.fetcher.fetch(download).path
+            except (NoCoverage, Permanent) as error:
+                if download.optional:
+                    logger.warning("%s goes without its %s: %s", key.exposure_id, kind, error)
+                elif isinstance(error, NoCoverage):
+                    raise CellSkipped(f"no coverage: {error}") from error
+                else:
+                    raise
+        write_registered(self.folder, self.survey.register(key, files))
+        return Product()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be fetched.
+
+    Attributes
+    ----------
+    places : tuple of Place
+        What was asked about.
+    plan : Plan
+        Exposures that the survey has and the rules keep.
+    failed : mapping
+        Why a place could not be planned, by its name.
+    notes : tuple of str
+        What the user should know of what was left out.
+    """
+
+    places: tuple[Place, ...]
+    plan: Plan
+    failed: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def fetch(settings: Settings, runner: Runner, journal: Journal) -> None:
+    """Fetch and register what the archives have at the targets and is not here yet.
+
+    Raises
+    ------
+    DataError
+        If there is nothing at all, or nothing could be asked.
+    """
+    fetcher = fetcher_of(settings, runner)
+    runner.progress.start("plan", 1)
+    planned = make_plan(settings, fetcher)
+    rows = [Outcome("plan", place.name, "done").row() for place in planned.places if place.name not in planned.failed]
+    if rows:
+        journal.append(rows, {})
+    for name, reason in planned.failed.items():
+        runner.record("plan", name, "failed", reason, journal)
+    runner.progress.finish("plan")
+    for note in planned.notes:
+        runner.progress.note(note)
+    folder = settings.exposure_folder
+    wanted = planned.plan.wanted
+    here = read_registered(folder)
+    if not wanted and not here:
+        raise DataError(nothing_planned(settings, planned))
+    complete = {key for key, info in here.items() if all(path.exists() for path in files_of(info))}
+    work = Fetch(survey_of(settings), fetcher, folder)
+    runner.run("fetch", work, wanted, journal, again=[key for key in here if key not in complete])
+
+
+def survey_of(settings: Settings) -> FetchedSurvey:
+    """Return the survey of a run that fetches.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
+    if not isinstance(settings.survey, FetchedSurvey) or settings.targets is None:
+        name = settings.survey.name
+        raise UsageError(f"survey={name} fetches nothing; this is for surveys of archives, such as survey=ztf")
+    return settings.survey
+
+
+def fetcher_of(settings: Settings, runner: Runner) -> Fetcher:
+    """Return the fetcher of a run, whose limits its workers share."""
+    return Fetcher(settings.archive, limiter_for(settings.archive, runner.client))
+
+
+def make_plan(settings: Settings, fetcher: Fetcher) -> Planned:
+    """Ask the archives what they have, fetching no pixels; a place that cannot be asked about is noted."""
+    survey, given = survey_of(settings), settings.targets or Targets(())
+    targets, refused = settings.selection.of_targets(given)
+    places = places_of(survey, targets, settings.selection)
+    failed: dict[str, str] = {}
+    notes = [str(one) for one in refused[:5]]
+    if len(refused) > 5:
+        notes.append(summarise(refused, len(given)))
+    plans = []
+    with ThreadPoolExecutor(PLAN_THREADS) as pool:
+        asked = [(place, pool.submit(survey.plan, place, fetcher)) for place in places]
+        for place, future in asked:
+            try:
+                plan, dropped = selected(future.result(), place, settings.selection)
+            except (ArchiveError, DataError) as error:
+                failed[place.name] = str(error)
+                continue
+            plans.append(replace(plan, rejected=dict(Counter(plan.rejected) + dropped)))
+    plan = merged(plans)
+    notes += [f"{count} images left out: {reason}" for reason, count in sorted(plan.rejected.items())]
+    return Planned(tuple(places), plan, failed, tuple(notes))
+
+
+def selected(plan: Plan, place: Place, selection: Selection) -> tuple[Plan, Counter[str]]:
+    """Keep the exposures that the rules of the mission keep; count the others by rule."""
+    wanted = plan.wanted
+    images = Images(
+        [one.exposure_id for one in wanted],
+        [one.band for one in wanted],
+        np.array([one.mjd for one in wanted], float),
+        np.array([one.seeing_arcsec for one in wanted], float),
+        np.array([one.limiting_magnitude for one in wanted], float),
+    )
+    keep, out = selection.of_images(images, mjd_min=place.mjd_min, mjd_max=place.mjd_max)
+    dropped = Counter(f"selection.{one.rule}" for one in out)
+    return replace(plan, wanted=tuple(one for one, stays in zip(wanted, keep, strict=True) if stays)), dropped
+
+
+def places_of(survey: FetchedSurvey, targets: Targets, selection: Selection) -> list[Place]:
+    """Return the squares to fetch: one about each target that fits, several for a larger one.
+
+    A point that lies well within the square of another target gets none of its own.
+    """
+    start, end = selection.mjd_range
+    places: list[Place] = []
+    taken: Counter[str] = Counter()
+    scale = survey.pixel_scale_arcsec
+    for target in targets:
+        low = max(start, -math.inf if target.mjd_min is None else target.mjd_min)
+        high = min(end, math.inf if target.mjd_max is None else target.mjd_max)
+        name = re.sub(r"[^\w.+-]+", "_", target.name).strip("_") or "target"
+        taken[name] += 1
+        name = name if taken[name] == 1 else f"{name}-{taken[name]}"
+        size = 2 * 3600 * target.extent(survey.cutout_arcsec / 2 / 3600)
+        if size <= survey.largest_arcsec and not target.polygon:
+            place = Place(name, target.ra, target.dec, max(size, survey.cutout_arcsec), low, high)
+            if not any(_within(target, other) and (other.mjd_min, other.mjd_max) == (low, high) for other in places):
+                places.append(place)
+            continue
+        core = int(survey.largest_arcsec / scale) - 2 * MARGIN_PIXELS
+        tiles = tiles_of(
+            Targets((target,)), pixel_scale=scale, default_radius=survey.cutout_arcsec / 2 / 3600, core=core, border=0
+        )
+        for tile in tiles:
+            side = (max(tile.core) + 2 * MARGIN_PIXELS) * scale
+            places.append(Place(f"{name}-t{tile.index:02d}", tile.ra, tile.dec, side, low, high))
+    return places
+
+
+MARGIN_PIXELS = 20
+"""Squares of one region overlap by so many pixels on each side."""
+
+
+def _within(target: Target, place: Place) -> bool:
+    """Return whether a point lies in the inner part of a square that is fetched anyway."""
+    if target.radius is not None:
+        return False
+    north = abs(target.dec - place.dec) * 3600
+    east = abs((target.ra - place.ra + 180) % 360 - 180) * math.cos(math.radians(place.dec)) * 3600
+    return max(north, east) < place.size_arcsec / 4
+
+
+def nothing_planned(settings: Settings, planned: Planned) -> str:
+    """Say why there is nothing to fetch."""
+    if planned.failed:
+        name, reason = next(iter(planned.failed.items()))
+        return f"survey {settings.survey.name}: {len(planned.failed)} of {len(planned.places)} places could not be" + (
+            f" asked about; the first, {name}: {reason}"
+        )
+    rules = "; ".join(planned.notes) or "the archive has no image there"
+    return f"survey {settings.survey.name}: nothing to fetch at {len(planned.places)} places: {rules}"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Files and bytes of a part of a plan: in all, and those that are not in the cache."""
+
+    exposures: int = 0
+    files: int = 0
+    size: int = 0
+    missing_files: int = 0
+    missing_size: int = 0
+    exact: bool = True
+
+    def plus(self, wanted: Wanted, fetcher: Fetcher) -> Amount:
+        """Add an exposure."""
+        files = list(wanted.files.values())
+        missing = [one for one in files if fetcher.cached(one) is None]
+        return Amount(
+            self.exposures + 1,
+            self.files + len(files),
+            self.size + sum(one.size or 0 for one in files),
+            self.missing_files + len(missing),
+            self.missing_size + sum(one.size or 0 for one in missing),
+            self.exact and all(one.exact and one.size is not None for one in files),
+        )
+
+    def joined(self, other: Amount) -> Amount:
+        """Add another part."""
+        return Amount(
+            self.exposures + other.exposures,
+            self.files + other.files,
+            self.size + other.size,
+            self.missing_files + other.missing_files,
+            self.missing_size + other.missing_size,
+            self.exact and other.exact,
+        )
+
+
+def amounts(wanted: Iterable[Wanted], fetcher: Fetcher) -> dict[tuple[str, str], Amount]:
+    """Count a plan by place and band."""
+    found: dict[tuple[str, str], Amount] = {}
+    for one in wanted:
+        key = (one.place, one.band)
+        found[key] = found.get(key, Amount()).plus(one, fetcher)
+    return found
+
+
+def least_seconds(wanted: Sequence[Wanted], fetcher: Fetcher) -> float:
+    """Return how long the missing files take at least, by the rate that each service allows."""
+    missing = Counter(one.service for each in wanted for one in each.files.values() if fetcher.cached(one) is None)
+    return max((count * fetcher.archive.service(name).interval_s for name, count in missing.items()), default=0.0)
