@@ -1,0 +1,228 @@
+"""Which catalogued sources candidates and objects lie at, and what that says of their origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.detection.neighbours import Nearest, Pairs, Positions, count_near
+from astrid.detection.reference import CATALOGUES, Bools, Kind, Sources
+
+Status = Literal["not asked", "failed", "empty", "matched", "no match"]
+CLASSES = ("star", "galaxy", "variable", "agn", "asteroid", "source")
+ORIGINS = ("star", "galaxy nucleus", "galaxy offset", "hostless", "solar system")
+
+
+@dataclass(frozen=True)
+class MatchRule:
+    """When a source lies at a candidate, and when a galaxy may be its host.
+
+    Attributes
+    ----------
+    max_sigma : float
+        Largest separation in combined errors per axis; 3.5 keeps 99.8 % of true pairs.
+    systematic_arcsec : float
+        Error of the two reference frames against each other, per axis.
+    max_separation_arcsec : float
+        Largest separation, however large the errors.
+    nucleus_arcsec : float
+        A galaxy's centre this near is its nucleus, however small the errors.
+    search_arcsec : float
+        Radius of the search, and how far a host of unknown shape may be.
+    max_light_radii : float
+        How far a host of known shape may be, in light radii along the way.
+    max_chance : float
+        Hosts are no hosts where a galaxy as bright is this likely to lie as near by chance.
+    density_arcsec : float
+        Radius in which the density of sources is counted; the rows must reach as far beyond the candidates.
+    asteroid_arcsec : float
+        Largest separation of an asteroid, whatever its error.
+    asteroid_days : float
+        Its position holds for candidates this near in time.
+    """
+
+    max_sigma: float = 3.5
+    systematic_arcsec: float = 0.15
+    max_separation_arcsec: float = 3.0
+    nucleus_arcsec: float = 0.5
+    search_arcsec: float = 30.0
+    max_light_radii: float = 4.0
+    max_chance: float = 0.1
+    density_arcsec: float = 120.0
+    asteroid_arcsec: float = 15.0
+    asteroid_days: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"crossmatch.{name} must be positive, got {getattr(self, name)}")
+        if self.search_arcsec > self.density_arcsec:
+            raise ValueError(
+                f"crossmatch.search_arcsec must be at most density_arcsec, "
+                f"got {self.search_arcsec} and {self.density_arcsec}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What one catalogue says of each position.
+
+    Attributes
+    ----------
+    sources : Sources
+        Rows that ``nearest`` points into.
+    nearest : dict
+        By class: "star", "galaxy" (the most likely host), "variable", "agn", "asteroid", and "source", of any kind.
+    n_near : (n,) int array
+        Rows within the density radius.
+    status : (n,) str array
+        "matched", "no match", or "empty" where the catalogue has nothing around.
+    """
+
+    sources: Sources
+    nearest: Mapping[str, Nearest]
+    n_near: NDArray[np.int64]
+    status: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.n_near)
+
+
+def match(positions: Positions, sources: Sources, rule: MatchRule | None = None, *, is_moving: bool = False) -> Matches:
+    """Find the nearest sources of each class.
+
+    Sources are moved to the time of each position first. Hosts are ranked by separation over the light radius in
+    the direction of the position (Sullivan et al. 2006, ApJ 648, 868; Gupta et al. 2016, AJ 152, 154, eq. 2), or over
+    two arcsec where the shape is unknown. The chance of an unrelated source is ``1 - exp(-pi rho r^2)`` (Bloom et al.
+    2002, AJ 123, 1111, eqs. 1 to 3) with the density ``rho`` of other sources of the class, as bright or brighter,
+    around the position and ``r`` the separation, at least three combined errors.
+
+    Parameters
+    ----------
+    positions : Positions
+        What to match.
+    sources : Sources
+        All rows around, to the density radius beyond the positions.
+    rule : MatchRule, optional
+        Radii and limits.
+    is_moving : bool
+        Sources are asteroids: each holds near its own epoch only.
+
+    Returns
+    -------
+    Matches
+        In the order of ``positions``.
+    """
+    rule = rule or MatchRule()
+    n = len(positions)
+    pairs = Pairs.of(
+        positions,
+        sources,
+        radius=rule.search_arcsec,
+        systematic=rule.systematic_arcsec,
+        epoch_days=rule.asteroid_days if is_moving else None,
+    )
+    if is_moving:
+        classes: dict[str, Bools] = {"asteroid": np.ones(len(sources), bool)}
+        n_near = np.full(n, len(sources))
+    else:
+        classes = {
+            "star": sources.kind == Kind.STAR,
+            "galaxy": sources.kind == Kind.GALAXY,
+            "variable": sources.is_variable,
+            "agn": sources.is_agn,
+            "source": np.ones(len(sources), bool),
+        }
+        n_near = count_near(positions, sources, rule.density_arcsec)
+    density = None if is_moving else rule.density_arcsec
+    nearest = {
+        name: pairs.nearest(chosen, by_light=name == "galaxy", density_radius=density)
+        for name, chosen in classes.items()
+    }
+    made = Matches(sources, nearest, n_near, np.full(n, "no match", "<U9"))
+    matched = np.zeros(n, bool)
+    for name in nearest:
+        matched |= is_host(made, rule) if name == "galaxy" else lies_at(made, name, rule)
+    made.status[n_near == 0] = "empty"
+    made.status[matched] = "matched"
+    return made
+
+
+def lies_at(matches: Matches, name: str, rule: MatchRule) -> Bools:
+    """Return where the nearest source of a class lies at the position."""
+    one = matches.nearest.get(name)
+    if one is None:
+        return np.zeros(len(matches), bool)
+    limit = rule.asteroid_arcsec if name == "asteroid" else rule.max_separation_arcsec
+    with np.errstate(invalid="ignore"):
+        at = one.sigma <= rule.max_sigma
+        if name == "asteroid":  # the error of an orbit is often far too small
+            at |= one.separation <= rule.max_separation_arcsec
+        elif name == "galaxy":
+            at |= one.separation <= rule.nucleus_arcsec
+        return np.asarray(at & (one.separation <= limit), bool)
+
+
+def is_host(matches: Matches, rule: MatchRule) -> Bools:
+    """Return where the most likely host is near enough, and no chance neighbour."""
+    one = matches.nearest.get("galaxy")
+    if one is None:
+        return np.zeros(len(matches), bool)
+    with np.errstate(invalid="ignore"):
+        near = np.where(np.isfinite(one.light_radii), one.light_radii <= rule.max_light_radii, one.index >= 0)
+        return np.asarray((near & (one.chance <= rule.max_chance)) | lies_at(matches, "galaxy", rule), bool)
+
+
+def origins(matches: Mapping[str, Matches], n: int, rule: MatchRule | None = None) -> list[str | None]:
+    """Say where candidates come from, as far as the catalogues that answered tell.
+
+    In this order: "solar system" at an asteroid; "galaxy nucleus" at an AGN; "star" or "galaxy nucleus" at a
+    source, as the first catalogue says that knows its kind; "galaxy offset" where a host is near; "hostless" where a
+    catalogue that knows galaxies has none, and no catalogue has a source of unknown kind there.
+
+    Parameters
+    ----------
+    matches : mapping
+        ``catalogue -> Matches`` of those that answered, named as in `astrid.detection.reference.CATALOGUES`.
+    n : int
+        Number of positions.
+    rule : MatchRule, optional
+        Limits.
+
+    Returns
+    -------
+    list of str or None
+        One of `ORIGINS`; None where nobody who could tell was asked.
+    """
+    rule = rule or MatchRule()
+    origin = np.full(n, None, object)
+    answered = [(name, matches[name]) for name in CATALOGUES if name in matches]
+
+    def say(where: Bools, what: str) -> None:
+        origin[where & (origin == None)] = what  # noqa: E711 (elementwise)
+
+    for _, one in answered:
+        say(lies_at(one, "asteroid", rule), "solar system")
+    for _, one in answered:
+        say(lies_at(one, "agn", rule), "galaxy nucleus")
+    for _, one in answered:
+        star, galaxy = lies_at(one, "star", rule) | lies_at(one, "variable", rule), lies_at(one, "galaxy", rule)
+        if "galaxy" not in one.nearest:
+            continue
+        first = np.fmin(one.nearest["star"].separation, one.nearest["variable"].separation)
+        with np.errstate(invalid="ignore"):
+            nearer = ~galaxy | (first <= one.nearest["galaxy"].separation)
+        say(star & nearer, "star")
+        say(galaxy, "galaxy nucleus")
+    for _, one in answered:
+        say(is_host(one, rule), "galaxy offset")
+    unclear, told = np.zeros(n, bool), np.zeros(n, bool)
+    for name, one in answered:
+        unclear |= lies_at(one, "source", rule)
+        told |= (one.status != "empty") & CATALOGUES[name].knows_galaxies
+    say(told & ~unclear, "hostless")
+    return [None if one is None else str(one) for one in origin]
