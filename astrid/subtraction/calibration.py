@@ -7,19 +7,22 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.base import Subtractor
+from astrid.subtraction.masks import CUT_REACH, mask_cut_stars
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
-ENOUGH_BEAMS = 200  # of the squared FWHM of the difference, so that the width is good to some 5 %
+ENOUGH_BEAMS = 150  # of the squared FWHM of the difference, so that the width is good to some 6 %
 MOST_OF_GRID = 0.9  # of its area; a box that is larger is not cut out
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4  # px around the sources, or
 SOURCE_MARGIN_FWHM = 1.5  # of the FWHM of the difference where that is more
+LEAST_KEPT = 8  # a star that the border of a box cuts costs no more than this part of the box
 SMALL = 0.01  # a width this close to one needs no second pass
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
 
@@ -53,13 +56,29 @@ def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> 
     box = shared_box(science, template)
     if box is None:
         return subtract_whole(method, science, template)
-    part, width = subtract_whole(method, _cut(science, box), _cut(template, box))
+    small = _cut(science, box), _cut(template, box)
+    part, width = subtract_whole(method, *small)
+    # what was cut off is missing: stars across its border are cut
+    border = np.zeros(science.mask.shape, bool)
+    border[box] = True
+    border = ndimage.binary_dilation(~border)[box]
+    reach = min(CUT_REACH * equivalent_fwhm(part.psf), min(border.shape) / LEAST_KEPT)
+    mask_cut_stars(part.mask, border, np.maximum(_matched(small[0]), _matched(small[1])), reach)
     mask = np.full(science.mask.shape, MaskBit.NO_DATA.value, np.uint16)
     mask |= science.mask
     flux, significance = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32)
     variance = np.ones(mask.shape, np.float32)
     mask[box], flux[box], variance[box], significance[box] = part.mask, part.flux, part.variance, part.significance
     return Difference(flux, variance, mask, part.psf, significance), width
+
+
+def _matched(image: Image) -> FloatArray:
+    """Return the S/N of a source at each pixel, matched with the PSF; the noise of sources is the sky's."""
+    seen = image.mask == 0
+    noise = fftconvolve(np.where(seen, image.variance, 0), image.psf**2, mode="same")
+    flux = fftconvolve(np.where(seen, image.flux, 0), image.psf, mode="same")
+    least = np.median(noise[seen]) if seen.any() else 1.0
+    return np.asarray(flux / np.sqrt(np.maximum(noise, 0.01 * least)) * seen, np.float32)
 
 
 def shared_box(science: Image, template: Image) -> tuple[slice, slice] | None:
@@ -92,7 +111,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
         How to subtract.
     science, template : Image
         Their own ``noise_correlation`` is used only where too few pixels are free of sources
-        (alert stamps): fewer than 1000, or than 200 times the squared FWHM.
+        (alert stamps): fewer than 1000, or than 150 times the squared FWHM.
 
     Returns
     -------

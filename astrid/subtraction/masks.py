@@ -15,6 +15,8 @@ from astrid.schema import MaskBit
 
 SMALLEST_GOOD_FRACTION = 0.01
 SMALLEST_CORE = 4  # pixels
+CUT_STAR_SNR = 8.0  # stars that leave a residual where the edge of an image cuts them
+CUT_REACH = 2.0  # times the FWHM, how far that residual goes
 REACH = 3  # pixels from which a masked pixel is filled
 
 
@@ -130,15 +132,17 @@ def difference_mask(
     return mask
 
 
-def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], star: NDArray[np.bool_], reach: int) -> None:
+def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], snr: NDArray[Any], reach: float) -> None:
     """Flag, in place, what lies near stars that the edge of an image cuts.
 
     Half a star cannot be given another PSF: within ``reach`` px of both a ``missing``
-    pixel and one of a bright ``star``, good pixels get `MaskBit.NEIGHBOUR`.
+    pixel and one whose ``snr`` is a star's, good pixels get `MaskBit.NEIGHBOUR`; within twice
+    as far where the star is ten times as bright.
     """
     if not missing.any():
         return
-    side = 2 * reach + 1
-    cut = ndimage.maximum_filter(missing, side)
-    cut &= ndimage.maximum_filter(star & cut, side)
-    mask[cut & (mask == 0)] |= np.uint16(MaskBit.NEIGHBOUR)
+    for times in (1, 2):
+        side = 2 * int(np.ceil(times * reach)) + 1
+        cut = ndimage.maximum_filter(missing, side)
+        cut &= ndimage.maximum_filter((snr > CUT_STAR_SNR * 10 ** (times - 1)) & cut, side)
+        mask[cut & (mask == 0)] |= np.uint16(MaskBit.NEIGHBOUR)

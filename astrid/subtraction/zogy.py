@@ -19,6 +19,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.masks import (
+    CUT_REACH,
     difference_mask,
     fill_from_neighbours,
     fill_star_cores,
@@ -38,8 +39,6 @@ MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
 PRIOR_STARS = 2.0  # how many stars the usual model error counts for
 EDGE_REACH = 16  # pixels
-CUT_STAR_SNR = 8.0  # stars that leave a residual where the edge of an image cuts them
-CUT_REACH = 2.0  # times the FWHM, how far that residual goes
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
 
@@ -236,11 +235,10 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     steady = np.minimum(np.abs(s_n), np.abs(s_r))
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
-    seen = (good_science & (science.flux > CUT_STAR_SNR * sn)) | (
-        ready.good & (template.flux * np.float32(zogy.flux_ratio) > CUT_STAR_SNR * sr)
-    )
-    star = (steady > CUT_STAR_SNR * np.sqrt(v)) | (missing & seen)
-    mask_cut_stars(mask, missing, star, int(np.ceil(CUT_REACH * equivalent_fwhm(psf_d))))
+    snr = steady / np.sqrt(v)
+    for flux_of, seen, sigma in ((science.flux, good_science, sn), (template.flux, ready.good, sr / zogy.flux_ratio)):
+        np.maximum(snr, flux_of / np.float32(sigma), out=snr, where=missing & seen)
+    mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(psf_d))
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
     around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":

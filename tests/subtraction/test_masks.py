@@ -4,10 +4,10 @@ from astrid.schema import MaskBit
 from astrid.subtraction.masks import mask_cut_stars
 
 
-def flagged(star_at, *, edge=10, reach=4, shape=(40, 40)):
-    missing, star = np.zeros(shape, bool), np.zeros(shape, bool)
+def flagged(star_at, *, edge=10, reach=4, shape=(40, 40), snr=9.0):
+    missing, star = np.zeros(shape, bool), np.zeros(shape)
     missing[:, :edge] = True
-    star[star_at] = True
+    star[star_at] = snr
     mask = np.where(missing, MaskBit.NO_DATA.value, 0).astype(np.uint16)
     mask_cut_stars(mask, missing, star, reach)
     return mask
@@ -26,3 +26,11 @@ def test_a_star_at_the_edge_of_an_image_is_flagged_with_what_it_reaches():
 def test_a_star_away_from_the_edge_and_an_edge_without_stars_cost_nothing():
     assert not (flagged((20, 16)) == MaskBit.NEIGHBOUR.value).any()
     assert not (flagged((20, 12), edge=0)).any()
+
+
+def test_a_brighter_star_reaches_further():
+    faint, bright = (flagged((20, 12), snr=snr) == MaskBit.NEIGHBOUR.value for snr in (20.0, 100.0))
+    assert bright[20, 10:18].all()
+    assert not bright[:, 18:].any()
+    assert not faint[:, 14:].any()
+    assert not (flagged((20, 12), snr=7.0) == MaskBit.NEIGHBOUR.value).any()
