@@ -31,7 +31,7 @@ REGISTERED = "registered"
 
 @dataclass(frozen=True)
 class Place:
-    """A square of sky whose images are wanted.
+    """A square of sky whose images are wanted: the core of a tile.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class Place:
         Centre, ICRS degrees.
     size_arcsec : float
         Side of the square.
+    margin_arcsec : float
+        What is fetched beyond it on each side: the border of the tile.
     mjd_min, mjd_max : float
         Images outside these times are not wanted.
     """
@@ -49,8 +51,14 @@ class Place:
     ra: float
     dec: float
     size_arcsec: float
+    margin_arcsec: float = 0.0
     mjd_min: float = -np.inf
     mjd_max: float = np.inf
+
+    @property
+    def fetched_arcsec(self) -> float:
+        """Side of the square that is fetched."""
+        return self.size_arcsec + 2 * self.margin_arcsec
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Wanted:
     exposure_id : str
         Unique within the survey.
     place : str
-        Name of the place.
+        Name of the place; the exposure fills cells of its tile only.
     band, mjd, exposure_time : str, float, float
         As in `astrid.image.ExposureInfo`; the final ones come from the files.
     files : mapping
@@ -108,16 +116,17 @@ class FetchedSurvey(Survey, Protocol):
     """A survey whose files come from an archive. Derive from `FetchedFiles`.
 
     ``cutout_arcsec`` is the side of the square about a point, ``largest_arcsec`` that of the largest
-    cutout: larger regions are cut into several.
+    square: larger regions are cut into several. Each square is a tile, and what is fetched of
+    it is larger by the tile's border.
     """
 
     @property
     def cutout_arcsec(self) -> float:
-        """Side of the square that is fetched about a point."""
+        """Side of the square about a point."""
 
     @property
     def largest_arcsec(self) -> float:
-        """Side of the largest square that is fetched in one piece."""
+        """Side of the largest square."""
 
     @property
     def pixel_scale_arcsec(self) -> float:

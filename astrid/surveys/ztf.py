@@ -46,9 +46,9 @@ class Ztf(FetchedFiles):
     bands : sequence of str
         Of g, r, i.
     cutout_arcsec : float
-        Side of the square about a point.
+        Side of the square about a point; the border of the tile is fetched besides.
     largest_arcsec : float
-        Side of the largest cutout.
+        Side of the largest square.
     infobits_below : int
         Images whose INFOBITS are this or more are left out: they failed the survey's quality checks.
     ipac_gid : int
@@ -111,7 +111,7 @@ class Ztf(FetchedFiles):
         where = [f"filtercode IN ({codes})"]
         where += [f"obsjd > {place.mjd_min + JD_OF_MJD:.6f}"] if math.isfinite(place.mjd_min) else []
         where += [f"obsjd < {place.mjd_max + JD_OF_MJD:.6f}"] if math.isfinite(place.mjd_max) else []
-        size = place.size_arcsec / 3600
+        size = place.fetched_arcsec / 3600
         request = ibe.search_request(
             "sci", place.ra, place.dec, size_deg=size, where=" AND ".join(where), columns=_COLUMNS
         )
@@ -143,7 +143,11 @@ class Ztf(FetchedFiles):
                 f"{files['mask']}: the mask is {find_image(files['mask']).shape} but its image {info.shape};"
                 " fetch both again: astrid cache prune=0"
             )
-        values = {**info.__dict__, "companions": companions, "extra": {**info.extra, **wanted.extra}}
+        values = {
+            **info.__dict__,
+            "companions": companions,
+            "extra": {**info.extra, **wanted.extra, "place": wanted.place},
+        }
         return ExposureInfo(**values)
 
     def read_exposure(self, info: ExposureInfo) -> Exposure:
@@ -189,12 +193,12 @@ class Ztf(FetchedFiles):
         seconds = float(row["exptime"])
         mjd = float(row["obsjd"]) - JD_OF_MJD + seconds / 2 / 86400
         band = next(band for band, code in FILTERS.items() if code == row["filtercode"])
-        pixels = overlap * (place.size_arcsec / self.pixel_scale_arcsec) ** 2
+        pixels = overlap * (place.fetched_arcsec / self.pixel_scale_arcsec) ** 2
         about = {"band": band, "mjd": mjd, "place": place.name}
 
         def cut(path: str, depth: int, *, is_mask: bool = False) -> Download:
             estimate = int(pixels * depth) + _HEADER_BYTES
-            size = place.size_arcsec
+            size = place.fetched_arcsec
             return ibe.cutout(path, place.ra, place.dec, size, is_mask=is_mask, size=estimate, about=about)
 
         files = {
@@ -233,7 +237,7 @@ class Ztf(FetchedFiles):
 
     def _references(self, place: Place, fetcher: Fetcher) -> dict[tuple[str, ...], dict[str, str]]:
         """Return the reference image of each quadrant and filter that was made early enough."""
-        size = place.size_arcsec / 3600
+        size = place.fetched_arcsec / 3600
         request = ibe.search_request("ref", place.ra, place.dec, size_deg=size, columns=_REFERENCE_COLUMNS)
         found = {}
         for row in ibe.search(fetcher, request):

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from astrid.archives import ArchiveError, Fetcher, NoCoverage, Permanent
 from astrid.errors import CellSkipped, DataError, UsageError
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
+from astrid.stores.tables import read_json, write_json
 from astrid.surveys.fetched import (
     FetchedSurvey,
     Place,
@@ -35,6 +36,7 @@ from astrid.workflow.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+PLACES_FILE = "places.json"
 PLAN_THREADS = 4  # searches at a time; each service's own limit holds too
 
 
@@ -106,6 +108,7 @@ def fetch(settings: Settings, runner: Runner, journal: Journal) -> None:
         runner.progress.note(note)
     folder = settings.exposure_folder
     wanted = planned.plan.wanted
+    write_json(settings.cube_folder / PLACES_FILE, [asdict(place) for place in planned.places])
     here = read_registered(folder)
     if not wanted and not here:
         raise DataError(nothing_planned(settings, planned))
@@ -128,6 +131,12 @@ def survey_of(settings: Settings) -> FetchedSurvey:
     return settings.survey
 
 
+def read_places(folder: Path) -> list[Place]:
+    """Return the places of a cube whose survey fetches, in order; none for other surveys."""
+    path = folder / PLACES_FILE
+    return [Place(**row) for row in read_json(path)] if path.exists() else []
+
+
 def fetcher_of(settings: Settings, runner: Runner) -> Fetcher:
     """Return the fetcher of a run, whose limits its workers share."""
     return Fetcher(settings.archive, limiter_for(settings.archive, runner.client))
@@ -137,7 +146,7 @@ def make_plan(settings: Settings, fetcher: Fetcher) -> Planned:
     """Ask the archives what they have, fetching no pixels; a place that cannot be asked about is noted."""
     survey, given = survey_of(settings), settings.targets or Targets(())
     targets, refused = settings.selection.of_targets(given)
-    places = places_of(survey, targets, settings.selection)
+    places = places_of(settings, targets)
     failed: dict[str, str] = {}
     notes = [str(one) for one in refused[:5]]
     if len(refused) > 5:
@@ -172,39 +181,34 @@ def selected(plan: Plan, place: Place, selection: Selection) -> tuple[Plan, Coun
     return replace(plan, wanted=tuple(one for one, stays in zip(wanted, keep, strict=True) if stays)), dropped
 
 
-def places_of(survey: FetchedSurvey, targets: Targets, selection: Selection) -> list[Place]:
-    """Return the squares to fetch: one about each target that fits, several for a larger one.
+def places_of(settings: Settings, targets: Targets) -> list[Place]:
+    """Return the squares to look at, each a tile: one about each target that fits, several for a larger one.
 
     A point that lies well within the square of another target gets none of its own.
     """
-    start, end = selection.mjd_range
+    survey, (start, end) = survey_of(settings), settings.selection.mjd_range
     places: list[Place] = []
     taken: Counter[str] = Counter()
-    scale = survey.pixel_scale_arcsec
+    scale = settings.grid.pixel_scale or survey.pixel_scale_arcsec
+    margin = settings.grid.border * scale
+    core = int(min(survey.largest_arcsec / scale, settings.grid.core or math.inf))
+    reach = survey.cutout_arcsec / 2 / 3600
     for target in targets:
         low = max(start, -math.inf if target.mjd_min is None else target.mjd_min)
         high = min(end, math.inf if target.mjd_max is None else target.mjd_max)
         name = re.sub(r"[^\w.+-]+", "_", target.name).strip("_") or "target"
         taken[name] += 1
         name = name if taken[name] == 1 else f"{name}-{taken[name]}"
-        size = 2 * 3600 * target.extent(survey.cutout_arcsec / 2 / 3600)
-        if size <= survey.largest_arcsec and not target.polygon:
-            place = Place(name, target.ra, target.dec, max(size, survey.cutout_arcsec), low, high)
+        size = 2 * 3600 * target.extent(reach)
+        if size <= core * scale and not target.polygon:
+            place = Place(name, target.ra, target.dec, max(size, survey.cutout_arcsec), margin, low, high)
             if not any(_within(target, other) and (other.mjd_min, other.mjd_max) == (low, high) for other in places):
                 places.append(place)
             continue
-        core = int(survey.largest_arcsec / scale) - 2 * MARGIN_PIXELS
-        tiles = tiles_of(
-            Targets((target,)), pixel_scale=scale, default_radius=survey.cutout_arcsec / 2 / 3600, core=core, border=0
-        )
-        for tile in tiles:
-            side = (max(tile.core) + 2 * MARGIN_PIXELS) * scale
-            places.append(Place(f"{name}-t{tile.index:02d}", tile.ra, tile.dec, side, low, high))
+        for tile in tiles_of(Targets((target,)), pixel_scale=scale, default_radius=reach, core=core, border=0):
+            side = max(tile.core) * scale
+            places.append(Place(f"{name}-t{tile.index:02d}", tile.ra, tile.dec, side, margin, low, high))
     return places
-
-
-MARGIN_PIXELS = 20
-"""Squares of one region overlap by so many pixels on each side."""
 
 
 def _within(target: Target, place: Place) -> bool:

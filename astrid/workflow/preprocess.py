@@ -31,6 +31,7 @@ from astrid.stores.cube import CubeLayout, Ticket
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, write_json, write_table
 from astrid.surveys import Survey
+from astrid.workflow.fetch import read_places
 from astrid.workflow.ingest import read_exposures
 from astrid.workflow.keys import Cell, CellExposure, ExposureKey, Product
 from astrid.workflow.runner import Runner
@@ -144,7 +145,7 @@ def preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
     tiles = read_tiles(folder)
     bands = tuple(read_json(folder / "tiles.json")["bands"])
     write_bad_pixels(folder, [info for info, _ in usable], measurements)
-    keys = cells_of(usable, tiles, bands, runner, journal)
+    keys = cells_of(usable, tiles, bands, runner, journal, read_json(folder / "tiles.json").get("places", ()))
     references = write_references(settings, tiles, keys, measurements)
     keys = [replace(key, is_reference=references.get(key.cell.tile) == key.info.exposure_id) for key in keys]
     layout = layout_of(settings, tiles, bands, infos, max(epoch for _, epoch in epochs) + 1)
@@ -179,14 +180,22 @@ def define_tiles(settings: Settings, infos: Sequence[ExposureInfo], measurements
     )
     core = settings.grid.core or getattr(settings.survey, "tile_core", None) or DEFAULT_CORE
     bands = sorted({info.band for info in infos})
-    if all(info.wcs_header for info in infos):
+    seen = {info.extra.get("place") for info in infos}
+    places = [place for place in read_places(settings.cube_folder) if place.name in seen]
+    if places:  # what was asked for, however large the images that came
+        scale = settings.grid.pixel_scale or settings.survey.pixel_scale_arcsec  # type: ignore[attr-defined]
+        side = max(round(place.size_arcsec / scale) for place in places)
+        tiles = tuple(Tile(i, (side, side), border, p.ra, p.dec, scale) for i, p in enumerate(places))
+    elif all(info.wcs_header for info in infos):
         prints = [footprint(info) for info in infos]
         tiles = sky_tiles(prints, core=core, border=border, pixel_scale=settings.grid.pixel_scale)
     else:
         # without a WCS the grid is the detector of the reference exposure
         chosen = settings.preprocess.reference([measurements[info.exposure_id] for info in infos])
         tiles = (Tile(0, infos[chosen].shape, border, frame="pixel"),)
-    write_json(settings.cube_folder / "tiles.json", {"tiles": [asdict(tile) for tile in tiles], "bands": bands})
+    names = [place.name for place in places]
+    values = {"tiles": [asdict(tile) for tile in tiles], "bands": bands, "places": names}
+    write_json(settings.cube_folder / "tiles.json", values)
 
 
 def footprint(info: ExposureInfo) -> Footprint:
@@ -223,8 +232,12 @@ def cells_of(
     bands: Sequence[str],
     runner: Runner,
     journal: Journal,
+    places: Sequence[str] = (),
 ) -> list[CellExposure]:
-    """Group the exposures by the cell they land on; a second claim is recorded, never merged."""
+    """Group the exposures by the cell they land on; a second claim is recorded, never merged.
+
+    An exposure that was fetched for a place lands on the tile of that place only.
+    """
     taken: dict[Cell, CellExposure] = {}
     recorded = {row["key"] for row in journal.ledger().to_pylist() if row["step"] == "group"}
     for info, epoch in epochs:
@@ -234,7 +247,9 @@ def cells_of(
             if info.exposure_id not in recorded:
                 runner.record("group", info.exposure_id, "failed", reason, journal)
             continue
-        lands = [tile for tile in tiles if tile.frame == "pixel" or lands_on(footprint(info), tile)]
+        place = info.extra.get("place") if places else None
+        asked = [tile for tile in tiles if place is None or places[tile.index] == place]
+        lands = [tile for tile in asked if tile.frame == "pixel" or lands_on(footprint(info), tile)]
         if not lands and info.exposure_id not in recorded:
             runner.record("group", info.exposure_id, "skipped", "lands on no tile", journal)
         for tile in lands:
