@@ -106,14 +106,50 @@ DIFFERENCE = (
 )
 
 
-def _table(*columns: tuple[str, pa.DataType, str], meaning: str) -> pa.Schema:
+_Column = tuple[str, pa.DataType, str]
+
+
+def _table(*columns: _Column, meaning: str, optional: tuple[_Column, ...] = ()) -> pa.Schema:
     fields = [pa.field(name, kind, metadata={"unit": unit}) for name, kind, unit in columns]
+    fields += [pa.field(name, kind, metadata={"unit": unit, "optional": "yes"}) for name, kind, unit in optional]
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION), "meaning": meaning})
 
 
 _F, _I, _S, _B = pa.float64(), pa.int32(), pa.string(), pa.bool_()
 
 _CELL_COLUMNS = (("tile", _I, ""), ("epoch", _I, ""), ("band", _S, ""))
+
+def is_optional(column: pa.Field) -> bool:
+    """Return whether a table may lack a column, which then is null."""
+    return (column.metadata or {}).get(b"optional") == b"yes"
+
+
+MATCH_COLUMNS: tuple[_Column, ...] = (
+    ("origin", _S, ""),  # star, galaxy nucleus, galaxy offset, hostless, solar system; null where nobody could tell
+    ("match_status", _S, ""),  # JSON: of each catalogue, not asked, failed, empty, matched or no match
+    *(
+        (f"{kind}_{name}", column, unit)
+        for kind, names in (
+            ("star", "id catalogue separation sigma chance magnitude colour"),
+            ("galaxy", "id catalogue separation sigma chance light_radii magnitude colour redshift"),
+            ("variable", "id catalogue separation sigma magnitude"),
+            ("agn", "id catalogue separation sigma magnitude"),
+            ("asteroid", "id catalogue separation sigma magnitude"),
+        )
+        for name, column, unit in (
+            ("id", _S, ""),
+            ("catalogue", _S, ""),
+            ("separation", _F, "arcsec"),
+            ("sigma", _F, "1"),  # separation over the combined error
+            ("chance", _F, "1"),  # of such a neighbour
+            ("light_radii", _F, "1"),  # separation over the light radius of the galaxy in that direction
+            ("magnitude", _F, "mag"),
+            ("colour", _F, "mag"),
+            ("redshift", _F, "1"),
+        )
+        if name in names.split()
+    ),
+)
 
 CANDIDATES = _table(
     ("candidate_id", _S, ""),
@@ -151,6 +187,7 @@ CANDIDATES = _table(
     ("mask_bits", _I, ""),
     ("stamp", _S, ""),
     meaning="one detection in one difference",
+    optional=MATCH_COLUMNS,
 )
 
 OBJECTS = _table(
@@ -172,6 +209,7 @@ OBJECTS = _table(
     ("flux_unit", _S, ""),
     ("score", _F, "1"),
     meaning="candidates at one place, linked",
+    optional=MATCH_COLUMNS,
 )
 
 LIGHT_CURVES = _table(

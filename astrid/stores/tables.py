@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from astrid.errors import DataError, SchemaError
-from astrid.schema import SCHEMA_VERSION
+from astrid.schema import SCHEMA_VERSION, is_optional
 
 
 def table_of(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -42,13 +42,16 @@ def table_of(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """Return a table with the order, types, units and metadata of a schema.
+    """Return a table with the order, types, units and metadata of a schema; optional columns it lacks are null.
 
     Raises
     ------
     SchemaError
         If columns are missing or unknown, or a value does not fit its type.
     """
+    for column in schema:
+        if is_optional(column) and column.name not in table.column_names:
+            table = table.append_column(column.name, pa.nulls(len(table), column.type))
     missing = [name for name in schema.names if name not in table.column_names]
     unknown = [name for name in table.column_names if name not in schema.names]
     if missing or unknown or len(table.column_names) != len(schema.names):

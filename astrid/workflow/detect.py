@@ -18,7 +18,7 @@ from astrid.detection.features import measure_candidates
 from astrid.detection.linking import link
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import flux_limit, is_detection, limiting_magnitude, magnitude, psf_flux
-from astrid.schema import CANDIDATES, LIGHT_CURVES, OBJECTS
+from astrid.schema import CANDIDATES, LIGHT_CURVES, OBJECTS, is_optional
 from astrid.skygrid import Tile
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
@@ -108,8 +108,9 @@ def candidate_id(cell: Cell, detector: str, difference: str, y: float, x: float)
 
 
 def to_table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """Return rows with the columns and types of a schema; NaN becomes null in no column."""
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+    """Return rows with the columns and types of a schema, without optional ones; NaN becomes null in no column."""
+    given = pa.schema([f for f in schema if f.name in columns or not is_optional(f)], metadata=schema.metadata)
+    return pa.table([pa.array(columns[f.name], f.type) for f in given], schema=given)
 
 
 def cut_stamps(
