@@ -15,6 +15,8 @@ from astropy.wcs import WCS
 from astrid.image import Exposure
 from astrid.schema import KNOWN_EVENTS, MaskBit
 from astrid.surveys.base import Survey
+from astrid.surveys.ztf import Ztf
+from tests.archives.registering import registered
 from tests.surveys.packet_builders import alert, container, rubin_alert, winter_alert, winter_schema
 
 
@@ -60,9 +62,15 @@ def winter_packets(folder):
     return {"path": str(folder)}
 
 
+def fetched_ztf(folder):
+    registered(Ztf(bands=("r",)), folder)
+    return {"bands": ("r",)}
+
+
 SURVEYS = {
     "directory": ("astrid.surveys.directory.Directory", night),
     "simulated": ("astrid.surveys.simulated.Simulated", small_sky),
+    "ztf": ("astrid.surveys.ztf.Ztf", fetched_ztf),
     "ztf_alerts": ("astrid.surveys.ztf_alerts.ZtfAlerts", ztf_packets),
     "rubin_alerts": ("astrid.surveys.rubin_alerts.RubinAlerts", rubin_table),
     "winter_alerts": ("astrid.surveys.winter_alerts.WinterAlerts", winter_packets),
