@@ -50,6 +50,7 @@ Options are key=value, for example
   template=coadd|provided       evaluation.snr_min=3
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none
+  catalogues=none|local         what lies at candidates: catalogues.path=DIR of gaia.parquet, ps1.parquet, ...
   truth=FILE                    known events of your own: CSV, VOTable or Parquet with ra and dec
   targets=WHERE                 for surveys of archives: names, a table, "ra,dec,radius", "polygon(...)"
   debug=true              show the traceback of an error
@@ -256,7 +257,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     parts: dict[str, Any] = {}
     for group in (
         *("survey", "archive", "selection", "preprocess", "template", "subtraction", "detection", "evaluation"),
-        *("cluster", "store"),
+        *("catalogues", "crossmatch", "cluster", "store"),
     ):
         parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
     if isinstance(parts["survey"], StampSurvey):  # each alert brings its own template
@@ -279,6 +280,8 @@ def build(config: DictConfig, command: str = "run") -> Settings:
         raise UsageError(
             f"targets={plain['targets']} is for surveys of archives; survey={parts['survey'].name} is none"
         )
+    if not parts["catalogues"].names:  # nobody is asked: how does not matter
+        del plain["catalogues"], plain["crossmatch"]
     science = {name: plain[name] for name in Settings.SCIENCE if name in plain}
     default = f"{plain.get('experiment_name') or parts['survey'].name}-{date.today().isoformat()}"
     name = choose_name(Path.cwd(), plain["name"], default, science)

@@ -23,6 +23,7 @@ BUILDABLE = [(group, name) for group, name in CHOICES if "_target_" in OmegaConf
 GIVEN = {
     "cluster.address": "tcp://127.0.0.1:8786",
     "survey.path": "{tmp_path}/images",
+    "catalogues.path": "{tmp_path}/images",
     "archive.base_url": "http://127.0.0.1:8899",
     "base_url": "http://127.0.0.1:8899",
 }

@@ -177,7 +177,56 @@ def is_host(matches: Matches, rule: MatchRule) -> Bools:
         return np.asarray((near & (one.chance <= rule.max_chance)) | lies_at(matches, "galaxy", rule), bool)
 
 
-def origins(matches: Mapping[str, Matches], n: int, rule: MatchRule | None = None) -> list[str | None]:
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one catalogue says of the origin of each position; (n,) bool arrays.
+
+    Attributes
+    ----------
+    asteroid, agn, star, nucleus : array
+        One of these lies there; where a star and a galaxy do, the nearer.
+    host : array
+        A galaxy is near enough to be its host.
+    source : array
+        A source of any kind lies there.
+    no_galaxy : array
+        The catalogue covers the place, knows galaxies, and has no host.
+    """
+
+    asteroid: Bools
+    agn: Bools
+    star: Bools
+    nucleus: Bools
+    host: Bools
+    source: Bools
+    no_galaxy: Bools
+
+
+def evidence(matches: Matches, rule: MatchRule | None = None, *, knows_galaxies: bool) -> Evidence:
+    """Return what the matches of one catalogue say of origins.
+
+    Parameters
+    ----------
+    matches : Matches
+        Of one catalogue.
+    rule : MatchRule, optional
+        Limits.
+    knows_galaxies : bool
+        As `astrid.detection.reference.ReferenceCatalogue` says.
+    """
+    rule = rule or MatchRule()
+    at = {name: lies_at(matches, name, rule) for name in CLASSES}
+    host = is_host(matches, rule)
+    star = at["star"] | at["variable"]
+    if star.any():
+        first = np.fmin(matches.nearest["star"].separation, matches.nearest["variable"].separation)
+        with np.errstate(invalid="ignore"):
+            star &= ~(at["galaxy"] & (matches.nearest["galaxy"].separation < first))
+    no_galaxy = (matches.status != "empty") & ~host & knows_galaxies
+    return Evidence(at["asteroid"], at["agn"], star, at["galaxy"] & ~star, host, at["source"], no_galaxy)
+
+
+def origins(said: Mapping[str, Evidence], n: int) -> list[str | None]:
     """Say where candidates come from, as far as the catalogues that answered tell.
 
     In this order: "solar system" at an asteroid; "galaxy nucleus" at an AGN; "star" or "galaxy nucleus" at a
@@ -186,43 +235,34 @@ def origins(matches: Mapping[str, Matches], n: int, rule: MatchRule | None = Non
 
     Parameters
     ----------
-    matches : mapping
-        ``catalogue -> Matches`` of those that answered, named as in `astrid.detection.reference.CATALOGUES`.
+    said : mapping
+        ``catalogue -> Evidence`` of those that answered, named as in `astrid.detection.reference.CATALOGUES`.
     n : int
         Number of positions.
-    rule : MatchRule, optional
-        Limits.
 
     Returns
     -------
     list of str or None
         One of `ORIGINS`; None where nobody who could tell was asked.
     """
-    rule = rule or MatchRule()
-    origin = np.full(n, None, object)
-    answered = [(name, matches[name]) for name in CATALOGUES if name in matches]
+    answered = [said[name] for name in CATALOGUES if name in said]
+    origin = np.full(n, "", "<U14")
 
     def say(where: Bools, what: str) -> None:
-        origin[where & (origin == None)] = what  # noqa: E711 (elementwise)
+        origin[where & (origin == "")] = what
 
-    for _, one in answered:
-        say(lies_at(one, "asteroid", rule), "solar system")
-    for _, one in answered:
-        say(lies_at(one, "agn", rule), "galaxy nucleus")
-    for _, one in answered:
-        star, galaxy = lies_at(one, "star", rule) | lies_at(one, "variable", rule), lies_at(one, "galaxy", rule)
-        if "galaxy" not in one.nearest:
-            continue
-        first = np.fmin(one.nearest["star"].separation, one.nearest["variable"].separation)
-        with np.errstate(invalid="ignore"):
-            nearer = ~galaxy | (first <= one.nearest["galaxy"].separation)
-        say(star & nearer, "star")
-        say(galaxy, "galaxy nucleus")
-    for _, one in answered:
-        say(is_host(one, rule), "galaxy offset")
-    unclear, told = np.zeros(n, bool), np.zeros(n, bool)
-    for name, one in answered:
-        unclear |= lies_at(one, "source", rule)
-        told |= (one.status != "empty") & CATALOGUES[name].knows_galaxies
-    say(told & ~unclear, "hostless")
-    return [None if one is None else str(one) for one in origin]
+    for one in answered:
+        say(one.asteroid, "solar system")
+    for one in answered:
+        say(one.agn, "galaxy nucleus")
+    for one in answered:
+        say(one.star, "star")
+        say(one.nucleus, "galaxy nucleus")
+    for one in answered:
+        say(one.host, "galaxy offset")
+    unclear, alone = (
+        np.any([np.zeros(n, bool), *(getattr(one, name) for one in answered)], axis=0)
+        for name in ("source", "no_galaxy")
+    )
+    say(alone & ~unclear, "hostless")
+    return [str(one) or None for one in origin]

@@ -149,7 +149,7 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
         Column("Candidate", is_number=False), Column("Object", is_number=False), Column("S/N"), Column("Score"),
         Column("Tile"), Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"), Column("RA", "deg"),
         Column("Dec", "deg"), Column("x", "px"), Column("y", "px"), Column("Flux", unit), Column("± Flux", unit),
-        Column("FWHM", "px"), Column("Sign", is_number=False),
+        Column("FWHM", "px"), Column("Sign", is_number=False), *_MATCH_COLUMNS,
     )  # fmt: skip
     shown = [
         (
@@ -161,7 +161,7 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
             _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
             _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number),
             _numeric(r, "flux_error", lambda v: number(v, 2)),
-            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"),
+            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"), *_match(r),
         )
         for r in _ranked(rows, "significance")[:MAX_ROWS]
     ]  # fmt: skip
@@ -176,7 +176,7 @@ def tabulate_objects(objects: pa.Table) -> Table:
         Column("Object", is_number=False), Column("Peak S/N"), Column("Score"), Column("Candidates"), Column("Epochs"),
         Column("Bands", is_number=False), Column("Tile"), Column("RA", "deg"), Column("Dec", "deg"), Column("x", "px"),
         Column("y", "px"), Column("Position error", "px"), Column("First", "MJD"), Column("Last", "MJD"),
-        Column("Peak flux", unit),
+        Column("Peak flux", unit), *_MATCH_COLUMNS,
     )  # fmt: skip
     shown = [
         (
@@ -188,10 +188,31 @@ def tabulate_objects(objects: pa.Table) -> Table:
             _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "position_error", lambda v: fixed(v, 2)),
             _numeric(r, "first_mjd", lambda v: fixed(v, 3).replace(",", "")),
             _numeric(r, "last_mjd", lambda v: fixed(v, 3).replace(",", "")), _numeric(r, "peak_flux", number),
+            *_match(r),
         )
         for r in _ranked(rows, "peak_significance")[:MAX_ROWS]
     ]  # fmt: skip
     return _without_empty_columns(Table(columns, tuple(shown), max(0, len(rows) - MAX_ROWS)), 3)
+
+
+_MATCH_COLUMNS = (Column("Origin", is_number=False), Column("Nearest match", is_number=False))
+_MATCH_KINDS = {"star": "star", "galaxy": "galaxy", "variable": "variable", "agn": "AGN", "asteroid": "asteroid"}
+
+
+def _match(row: Row) -> tuple[Cell, Cell]:
+    """Return the origin of a candidate or object, and the catalogued source that decides it or else is nearest."""
+    origin = row.get("origin")
+    found = [kind for kind in _MATCH_KINDS if row.get(f"{kind}_id") is not None]
+    if not found:
+        return _words(origin), _words(None)
+    deciding = {"solar system": ("asteroid",), "star": ("variable", "star")}.get(
+        str(origin), ("galaxy", "agn") if str(origin).startswith("galaxy") else ()
+    )
+    kind = next((one for one in deciding if one in found), "")
+    kind = kind or min(found, key=lambda one: number_or_nan(row[f"{one}_separation"]))
+    away, sigma = row[f"{kind}_separation"], row[f"{kind}_sigma"]
+    text = f"{_MATCH_KINDS[kind]} {row[f'{kind}_id']}, {fixed(away, 1)}″"
+    return _words(origin), Cell(text, text, f"{row[f'{kind}_catalogue']}, {fixed(sigma, 1)} σ")
 
 
 def best_objects(objects: pa.Table, n: int) -> list[Row]:

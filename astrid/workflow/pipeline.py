@@ -18,6 +18,7 @@ from astrid.stores.catalogue import add_cube
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
 from astrid.surveys import StampSurvey
+from astrid.workflow.crossmatch import crossmatch
 from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
 from astrid.workflow.ingest import ingest
@@ -66,7 +67,7 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
             "ingest": lambda: ingest(settings, runner, journals["cube"]),
             "preprocess": lambda: _preprocess(settings, runner, journals["cube"]),
             "subtract": lambda: subtract(settings, runner, journals["template"], journals["difference"]),
-            "detect": lambda: detect(settings, runner, journals["detection"]),
+            "detect": lambda: _detect(settings, runner, journals["detection"]),
             "evaluate": lambda: evaluate(settings, runner, journals["evaluation"], ledger_of(journals)),
             "report": lambda: report(settings, runner, ledger_of(journals)),
         }
@@ -86,6 +87,19 @@ def _preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
         Path(settings.cube_store.path),
         settings.cube_store.engine,
         f"{settings.survey.name}, made by AstrID; configuration {settings.cube_key}",
+    )
+
+
+def _detect(settings: Settings, runner: Runner, journal: Journal) -> None:
+    detect(settings, runner, journal)
+    crossmatch(
+        settings.catalogues,
+        settings.crossmatch,
+        cube_folder=settings.cube_folder,
+        run_folder=settings.run_folder,
+        runner=runner,
+        journal=journal,
+        key=settings.crossmatch_key,
     )
 
 

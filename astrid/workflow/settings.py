@@ -13,6 +13,7 @@ import pyarrow as pa
 from astrid.archives import Archive
 from astrid.clusters import Cluster
 from astrid.detection import Detector
+from astrid.detection.crossmatch import MatchRule
 from astrid.errors import UsageError
 from astrid.imaging.coadd import TemplateRule
 from astrid.imaging.preprocess import Preprocess
@@ -24,6 +25,7 @@ from astrid.subtraction import Subtractor
 from astrid.surveys import Survey
 from astrid.surveys.events import read_events
 from astrid.targets import Selection, Targets
+from astrid.workflow.catalogues import CatalogueSource, NoCatalogues
 from astrid.workflow.keys import digest
 from astrid.workflow.truth import NONE, SURVEY
 
@@ -97,6 +99,10 @@ class Settings:
         Which targets and images of theirs are wanted.
     targets : Targets, optional
         Where surveys that fetch are to look.
+    catalogues : CatalogueSource
+        Which catalogues to ask about candidates and objects.
+    crossmatch : MatchRule
+        When a source lies at one.
     truth : str
         Known events the run is judged by: "known_events" (the survey's), "none", or the path of a table.
     """
@@ -120,8 +126,11 @@ class Settings:
     archive: Archive = field(default_factory=lambda: Archive({}))
     selection: Selection = field(default_factory=Selection)
     targets: Targets | None = None
+    catalogues: CatalogueSource = field(default_factory=NoCatalogues)
+    crossmatch: MatchRule = field(default_factory=MatchRule)
 
     SOURCE: ClassVar[str] = "source"
+    OPTIONAL: ClassVar[tuple[str, ...]] = (SOURCE, "catalogues", "crossmatch")
     SCIENCE: ClassVar[tuple[str, ...]] = (
         "survey",
         "grid",
@@ -134,7 +143,7 @@ class Settings:
         "store",
         "keep",
         "truth",
-        SOURCE,
+        *OPTIONAL,
     )
 
     def __post_init__(self) -> None:
@@ -144,8 +153,8 @@ class Settings:
             raise ValueError(f"name must be a plain folder name, got {self.name!r}")
 
     def part(self, *names: str) -> dict[str, Any]:
-        """Return the named parts of the configuration; "source" only where there is one."""
-        there = (name for name in names if name != self.SOURCE or name in self.configuration)
+        """Return the named parts of the configuration; optional ones only where they are there."""
+        there = (name for name in names if name not in self.OPTIONAL or name in self.configuration)
         return {name: self.configuration.get(name) for name in there}
 
     @cached_property
@@ -168,6 +177,11 @@ class Settings:
     def detection_key(self) -> str:
         """What identifies the candidates of a run."""
         return digest(self.cube_key, self.difference_key, self.part("detection", "linking", "keep"))
+
+    @cached_property
+    def crossmatch_key(self) -> str:
+        """What identifies the catalogue matches of a run."""
+        return digest(self.detection_key, self.part("catalogues", "crossmatch"))
 
     @cached_property
     def evaluation_key(self) -> str:

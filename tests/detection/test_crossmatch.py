@@ -6,9 +6,9 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrid.detection.crossmatch import MatchRule, match, origins
+from astrid.detection.crossmatch import MatchRule, evidence, match, origins
 from astrid.detection.neighbours import Positions, light_radius, move
-from astrid.detection.reference import GAIA_EPOCH, Kind, make_sources
+from astrid.detection.reference import CATALOGUES, GAIA_EPOCH, Kind, make_sources
 
 ARCSEC = 1 / 3600
 
@@ -30,11 +30,16 @@ def sources(*offsets, ra=150.0, dec=2.0, **columns):
     return make_sources(n, ra=place.ra, dec=place.dec, **{"id": [f"s{i}" for i in range(n)], **full})
 
 
-def origin(where=(0, 0), rule=None, moving=(), **catalogues):
+def said(matches, rule=None):
+    """The origins by the matches of each catalogue."""
+    n = max((len(one) for one in matches.values()), default=1)
+    knows = {name: CATALOGUES[name].knows_galaxies for name in matches}
+    return origins({name: evidence(one, rule, knows_galaxies=knows[name]) for name, one in matches.items()}, n)
+
+
+def origin(**catalogues):
     """The origin of one position among the sources of catalogues."""
-    places = at(where)
-    found = {name: match(places, rows, rule, is_moving=name in moving) for name, rows in catalogues.items()}
-    return origins(found, 1, rule)[0]
+    return said({name: match(at((0, 0)), rows) for name, rows in catalogues.items()})[0]
 
 
 FAR = sources((60, 60), kind=Kind.STAR)  # so that the catalogue covers the place
@@ -151,7 +156,7 @@ def test_an_asteroid_matches_only_near_its_time_and_is_moved_within_it():
     found = match(places, rows, is_moving=True)
     assert found.nearest["asteroid"].index.tolist() == [0, 0, -1]
     assert found.nearest["asteroid"].separation[1] < 0.02
-    assert origins({"skybot": found}, 3) == ["solar system", "solar system", None]
+    assert said({"skybot": found}) == ["solar system", "solar system", None]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ def test_matched_no_match_and_empty_are_three_things():
 def test_no_position_gives_no_row():
     found = match(at(), sources((0, 0), kind=Kind.STAR))
     assert len(found) == 0
-    assert origins({"ps1": found}, 0) == []
+    assert said({"ps1": found}) == []
 
 
 def test_the_order_of_the_catalogue_and_of_the_positions_does_not_matter():
@@ -211,7 +216,7 @@ def test_the_order_of_the_catalogue_and_of_the_positions_does_not_matter():
         others = np.where(there.index < 0, "", rows.id[shuffled][there.index])
         np.testing.assert_array_equal(names[order], others)
         np.testing.assert_allclose(nearest.chance[order], there.chance)
-    assert np.array(origins({"ps1": one}, 50))[order].tolist() == origins({"ps1": other}, 50)
+    assert np.array(said({"ps1": one}))[order].tolist() == said({"ps1": other})
 
 
 def test_matches_over_the_zero_of_right_ascension_and_at_the_pole():

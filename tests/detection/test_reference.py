@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from astrid.detection.crossmatch import match, origins
+from astrid.detection.crossmatch import evidence, match, origins
 from astrid.detection.neighbours import Positions
 from astrid.detection.reference import ALLWISE, CATALOGUES, GAIA, GAIA_EPOCH, PS1, SDSS, SKYBOT, Kind, read_sources
 from astrid.errors import DataError
@@ -131,9 +131,14 @@ def test_a_recorded_answer_of_skybot_becomes_asteroids_that_match_at_their_time(
     np.testing.assert_allclose(one.ra, other.ra, atol=1e-6)
     np.testing.assert_allclose(one.dec, other.dec, atol=1e-6)
     place = Positions(one.ra[:1], one.dec[:1], np.array([0.3]), np.array([60677.0]))
-    assert origins({"skybot": match(place, one, is_moving=True)}, 1) == ["solar system"]
+
+    def origin(where):
+        matches = match(where, one, is_moving=True)
+        return origins({"skybot": evidence(matches, knows_galaxies=False)}, 1)
+
+    assert origin(place) == ["solar system"]
     later = Positions(one.ra[:1], one.dec[:1], np.array([0.3]), np.array([60678.0]))
-    assert origins({"skybot": match(later, one, is_moving=True)}, 1) == [None]
+    assert origin(later) == [None]
 
 
 @pytest.mark.data
