@@ -17,6 +17,7 @@ from astrid.targets.tables import angle_of
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 GAIA_EPOCH = 57388.5  # MJD of J2016.0
+_FILLER = -90.0  # magnitudes of -99 or -999 are none
 SIGNIFICANT = 5.0  # sigma from which a parallax or a proper motion proves a star
 
 
@@ -167,6 +168,8 @@ class Rows:
         except ValueError as error:
             raise DataError(f"{self.catalogue.title}: column {name} holds no numbers: {error}") from error
         has = self.unit_of.get(name) or self.catalogue.columns.get(name, "")
+        if self.catalogue.columns.get(name) == "mag":
+            numbers[numbers < _FILLER] = np.nan
         return numbers.reshape(self.n) * _factor(has, unit, f"{self.catalogue.title}, column {name}")
 
     def text(self, name: str) -> NDArray[np.str_]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from astrid.detection.reference import CATALOGUES, Sources, read_sources
 from astrid.errors import DataError
+from astrid.workflow.keys import digest
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class CatalogueSource(Protocol):
     def names(self) -> tuple[str, ...]:
         """The catalogues to ask, of `astrid.detection.reference.CATALOGUES`; none turns the step off."""
 
+    @property
+    def version(self) -> str:
+        """What changes when the same request would give other rows; matches made with another are made again."""
+
     def rows(self, request: Request) -> Path:
         """Return a Parquet file with the rows of a catalogue, units in the metadata of its columns.
 
@@ -63,6 +68,11 @@ class NoCatalogues:
     def names(self) -> tuple[str, ...]:
         """None."""
         return ()
+
+    @property
+    def version(self) -> str:
+        """Never changes."""
+        return ""
 
     def rows(self, request: Request) -> Path:
         """Refuse."""
@@ -86,6 +96,7 @@ class LocalCatalogues:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "catalogues", tuple(self.catalogues))
+        object.__setattr__(self, "path", str(Path(self.path).expanduser().resolve()))  # workers may be elsewhere
         unknown = [name for name in self.catalogues if name not in CATALOGUES]
         if unknown:
             raise ValueError(f"catalogues.catalogues: no catalogue {unknown[0]!r}; there are {', '.join(CATALOGUES)}")
@@ -100,6 +111,13 @@ class LocalCatalogues:
             )
         return there
 
+    @property
+    def version(self) -> str:
+        """Sizes and times of the files."""
+        found = {name: self._file(name) for name in self.names}
+        known = {name: path.stat() for name, path in found.items() if path.is_file()}
+        return digest({name: (stat.st_size, stat.st_mtime_ns) for name, stat in known.items()})
+
     def rows(self, request: Request) -> Path:
         """Return the file of a catalogue."""
         path = self._file(request.catalogue)
@@ -108,7 +126,7 @@ class LocalCatalogues:
         return path
 
     def _file(self, name: str) -> Path:
-        return Path(self.path).expanduser() / f"{name}.parquet"
+        return Path(self.path) / f"{name}.parquet"
 
 
 def read_parquet(path: Path, catalogue: str) -> Sources:

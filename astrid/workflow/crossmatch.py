@@ -181,7 +181,7 @@ def crossmatch(
         _record(runner, journal, [{"key": "all tiles", "status": "skipped", "reason": reason}])
         return
     ids = [sorted(tables[name][f"{name.removesuffix('s')}_id"].to_pylist()) for name in tables]
-    with Journal(run_folder / "journal" / f"{STEP}-{digest(key, *ids)}") as own:
+    with Journal(run_folder / "journal" / f"{STEP}-{digest(key, source.version, *ids)}") as own:
         runner.run(STEP, CrossMatch(source, rule, cube_folder, run_folder), keys, own)
         rows, ledger = own.table(MATCH_TABLE, MATCHES), own.ledger().to_pylist()
     _record(runner, journal, [row for row in ledger if row["step"] == STEP])

@@ -49,8 +49,8 @@ def test_gaia_knows_a_star_by_its_motion_or_its_class(columns, kind):
 
 
 def test_pan_starrs_tells_stars_from_galaxies_by_their_kron_magnitude_where_it_can():
-    source = read_sources(PS1, rows(PS1, 4, imag=[18.0, 18.0, 21.5, 18.0], iKmag=[17.99, 17.5, 21.0, None]))
-    assert source.kind.tolist() == [Kind.STAR, Kind.GALAXY, Kind.UNKNOWN, Kind.UNKNOWN]
+    source = read_sources(PS1, rows(PS1, 5, imag=[18.0, 18.0, 21.5, 18.0, 18.0], iKmag=[17.99, 17.5, 21, None, -999]))
+    assert source.kind.tolist() == [Kind.STAR, Kind.GALAXY, Kind.UNKNOWN, Kind.UNKNOWN, Kind.UNKNOWN]
 
 
 def test_sdss_keeps_primary_rows_and_believes_spectra_first():

@@ -186,3 +186,18 @@ def test_shipped_names_do_not_hide_each_other():
     assert len(shipped_targets()) == sum(
         len(parse_targets(str(catalog_folder() / name))) for name in ("pilot_events.csv", "pilot_fields.csv")
     )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "n", "first"),
+    [
+        ("xmatch/posList.csv", 6, (267.22029, -20.35869)),
+        ("xmatch/query_res.csv", 11, (267.22029, -20.35869)),
+        ("sdss/xid_im.txt", None, (2.02344282607, 14.8398204075)),
+    ],
+)
+def test_answers_of_archives_are_tables_of_targets(real_data, name, n, first):
+    targets = parse_targets(str(real_data(f"../recorded/{name}")))
+    assert (targets.rows[0].ra, targets.rows[0].dec) == pytest.approx(first)
+    assert n is None or len(targets) >= n

@@ -82,14 +82,19 @@ def test_objects_carry_their_origin_and_match_and_nothing_is_deleted(catalogued)
     assert "Nearest match" not in (place.run("night") / "report.html").read_text()
 
 
-def test_a_second_run_matches_nothing_again_and_says_the_same(catalogued):
-    place = catalogued[0]
+def test_a_second_run_matches_nothing_again_unless_the_rows_changed(catalogued):
+    place, star, _, _ = catalogued
     words = night("matched", "catalogues=local", "catalogues.path=mine")
     assert place("detect", *words).code == 0
     first = candidates(place, "matched")
-    (place.folder / "mine" / "gaia.parquet").write_bytes(b"no more")
+    made = {path: path.stat().st_mtime_ns for path in (place.run("matched") / "journal").glob("crossmatch-*/batch-*")}
     assert place("detect", *words).code == 0
     assert candidates(place, "matched").equals(first)
+    again = {path: path.stat().st_mtime_ns for path in (place.run("matched") / "journal").glob("crossmatch-*/batch-*")}
+    assert again == made
+    write(place.folder / "mine", "gaia", Source=["9"], RA_ICRS=[star["ra"]], DE_ICRS=[star["dec"]], PSS=[0.9])
+    assert place("detect", *words).code == 0
+    assert "9" in candidates(place, "matched")["star_id"].to_pylist()
 
 
 def test_a_catalogue_that_failed_is_told_from_one_not_asked_and_asked_again(catalogued):
