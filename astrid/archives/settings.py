@@ -29,7 +29,7 @@ class Service:
     attempts : int
         How often a request that failed for a reason that may pass is sent.
     backoff_s : float
-        Mean wait before the second attempt is half of this; it doubles with each.
+        Longest wait before the second attempt; it doubles with each, and the wait is drawn at random below it.
     breaker_failures : int
         After so many requests in a row that failed with all their attempts, the service is left alone ...
     breaker_s : float
