@@ -105,6 +105,8 @@ class Preprocess:
         Whether to refine a WCS on stars.
     search_pixels : float
         How far a WCS may be off.
+    match_flux : bool
+        Whether to match the flux scale of the exposures on stars; without it their zero points are believed.
     max_astrometric_rms : float
         A cell registered worse than this, in pixels per axis, fails.
     psf_size : int
@@ -116,6 +118,7 @@ class Preprocess:
     resampling: Resampling = "spline"
     refine: bool = True
     search_pixels: float = 12.0
+    match_flux: bool = True
     max_astrometric_rms: float = 0.5
     psf_size: int = 35
 
@@ -247,7 +250,7 @@ class Preprocess:
             raise AlgorithmError("the exposure covers no pixel of the tile")
         psf = _cell_psf(exposure, registration, flux, variance, mask, on_tile, self.psf_size)
         scale, error = 1.0, 0.0
-        if match_scale and not is_reference and reference is not None:
+        if match_scale and self.match_flux and not is_reference and reference is not None:
             scale, error = flux_scale(with_psf_flux(on_tile, flux, variance, mask, psf.psf), reference)
             flux, variance = flux * np.float32(scale), variance * np.float32(scale**2)
         rms = 0.0 if is_reference else registration.rms
