@@ -147,10 +147,8 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(note, file, indent=1, sort_keys=True, default=str)
-                file.flush()
-                os.fsync(file.fileno())
+            # not forced to the disk: a note that a power cut damages counts for nothing, its file is fetched again
+            temporary.write_text(json.dumps(note, indent=1, sort_keys=True, default=str), encoding="utf-8")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ class Fetcher:
             "data": download.data,
             "about": dict(download.about),
             "emulator": self.archive.base_url is not None,
-            "versions": _versions(),
+            "versions": dict(_versions()),
         }
         with self._part(download, key) as (part, resume):
             try:
@@ -202,5 +203,6 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("astropy", "requests")}

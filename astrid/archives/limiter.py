@@ -62,7 +62,8 @@ class Gate:
     def take(self, now: float, service: Service) -> float:
         """Book the next start and return the seconds until then."""
         start = min(max(now, self.next_start), now + LONGEST_WAIT)
-        self.next_start = start + service.interval_s
+        if service.interval_s > 0:
+            self.next_start = start + service.interval_s
         return start - now
 
     def penalise(self, now: float, seconds: float) -> None:
@@ -166,7 +167,10 @@ class FileLimiter:
         descriptor = _lock(self._path(f"{name}.lock"), wait=True)
         try:
             gate = self._read(name)
+            before = asdict(gate)
             yield gate
+            if asdict(gate) == before:
+                return
             path = self._path(f"{name}.json")
             temporary = path.with_name(f".{path.name}.part")  # one writer at a time: the lock is held
             temporary.write_text(json.dumps(asdict(gate)))

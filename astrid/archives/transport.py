@@ -154,7 +154,6 @@ class Transport:
             Sends the request once; raises one of the four outcomes, or what `requests` raises.
         """
         service = self.archive.service(name)
-        rng = np.random.default_rng([os.getpid(), threading.get_ident()])  # no two workers wait alike
         corrupt = False
         for attempt in range(1, service.attempts + 1):
             try:
@@ -165,7 +164,6 @@ class Transport:
             except Paused:
                 raise
             except Transient as error:
-                wait = float(rng.uniform(0, min(LONGEST_BACKOFF, service.backoff_s * 2 ** (attempt - 1))))
                 asked = error.retry_after or 0.0
                 if asked > 0:
                     self.limiter.penalise(name, asked)
@@ -174,7 +172,8 @@ class Transport:
                     raise type(error)(
                         name, url, f"{error.reason}, after {_times(attempt)}", error.retry_after
                     ) from error
-                time.sleep(wait)
+                rng = np.random.default_rng([os.getpid(), threading.get_ident(), attempt])  # no two wait alike
+                time.sleep(float(rng.uniform(0, min(LONGEST_BACKOFF, service.backoff_s * 2 ** (attempt - 1)))))
             except Corrupt:
                 self.limiter.succeeded(name)
                 if corrupt or attempt == service.attempts:

@@ -34,6 +34,7 @@ class LimitsPlugin(SchedulerPlugin):
     """Keeps slots, rates and bad news of each service on the scheduler."""
 
     name = HANDLER
+    idempotent = True  # a second run on the same cluster keeps the counts of the first
 
     def __init__(self) -> None:
         self.gates: dict[str, Gate] = {}
