@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import socket
 
 # Before NumPy is imported: results and timings must not depend on how many threads a library starts.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
@@ -19,6 +20,27 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 settings.register_profile("local", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_loopback() -> Iterator[None]:
+    """Refuse every connection that leaves this machine: no test asks a real archive."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(connect: Callable[..., object]) -> Callable[..., object]:
+    def guarded(self: socket.socket, address: object) -> object:
+        # Dask finds the address of this machine with a datagram socket, which sends nothing
+        if self.family in (socket.AF_INET, socket.AF_INET6) and self.type & socket.SOCK_STREAM:
+            host = address[0] if isinstance(address, tuple) else address
+            if host not in ("127.0.0.1", "localhost", "::1"):
+                raise AssertionError(f"a test connects to {host}; only this machine may be asked")
+        return connect(self, address)
+
+    return guarded
 
 
 @pytest.fixture(scope="session")
