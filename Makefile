@@ -14,7 +14,7 @@ export MKL_NUM_THREADS := 1
 export NUMEXPR_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lint bench clean
+.PHONY: help env demo emulator test test-slow lint bench clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -38,6 +38,9 @@ lint: env ## format, lint, types, layers
 
 bench: env ## measure the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+emulator: env ## serve stand-ins of the archives on this machine, to try surveys of archives offline
+	$(BIN)/python -m tests.archives.emulator
 
 clean: ## remove .venv and every cache; runs/ and cubes/ stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
