@@ -17,7 +17,7 @@ def fetched_surveys():
         values = yaml.safe_load(path.read_text())
         module, _, name = values.pop("_target_").rpartition(".")
         kind = getattr(import_module(module), name)
-        if hasattr(kind, "register"):
+        if hasattr(kind, "plan"):
             found[path.stem] = kind(**values)
     return found
 
