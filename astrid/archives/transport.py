@@ -154,8 +154,9 @@ class Transport:
             Sends the request once; raises one of the four outcomes, or what `requests` raises.
         """
         service = self.archive.service(name)
-        corrupt = False
-        for attempt in range(1, service.attempts + 1):
+        attempt, corrupt = 0, False
+        while True:
+            attempt += 1
             try:
                 with self.limiter.slot(name, service):
                     result = _translated(name, url, service, once)
@@ -183,10 +184,9 @@ class Transport:
                 self.limiter.succeeded(name)
                 raise
             except Permanent as error:
-                if "403" in error.reason:  # often a ban: do not go on asking
+                if error.reason.startswith("status 403"):  # often a ban: do not go on asking
                     self.limiter.failed(name, service)
                 raise
-        raise AssertionError("unreachable")
 
     def _receive(
         self,
@@ -216,10 +216,10 @@ class Transport:
             etag = response.headers.get("ETag", "")
             if resume and etag and not etag.startswith("W/"):
                 part.with_suffix(".etag").write_text(etag)
-            digest = hashlib.sha256()
+            digest, size = hashlib.sha256(), offset
             if offset:
-                digest.update(part.read_bytes()[:offset])
-            size = offset
+                with open(part, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256")
             with open(part, "r+b" if offset else "wb") as file:
                 file.seek(offset)
                 for block in _blocks(response):
@@ -366,8 +366,8 @@ def _forget(part: Path) -> None:
     part.with_suffix(".etag").unlink(missing_ok=True)
 
 
-def _times(count: int) -> str:
-    return "one attempt" if count == 1 else f"{count} attempts"
+def _times(number: int) -> str:
+    return "one attempt" if number == 1 else f"{number} attempts"
 
 
 def _is_loopback(url: str) -> bool:

@@ -98,7 +98,8 @@ def fetch(settings: Settings, runner: Runner, journal: Journal) -> None:
     fetcher = fetcher_of(settings, runner)
     runner.progress.start("plan", 1)
     planned = make_plan(settings, fetcher)
-    rows = [Outcome("plan", place.name, "done").row() for place in planned.places if place.name not in planned.failed]
+    known = journal.done("plan") | planned.failed.keys()
+    rows = [Outcome("plan", place.name, "done").row() for place in planned.places if place.name not in known]
     if rows:
         journal.append(rows, {})
     for name, reason in planned.failed.items():

@@ -1,6 +1,7 @@
 """The limits that a Dask scheduler keeps."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import dask
@@ -45,6 +46,13 @@ def test_workers_and_driver_share_concurrency_and_rate(client):
     for (start, end), (following, _) in pairwise(everything):
         assert following >= end
         assert following - start > 0.09
+
+
+def test_threads_of_the_driver_are_counted_too(client):
+    service = Service("https://x", concurrency=1, interval_s=0.0)
+    with ThreadPoolExecutor(3) as pool:
+        everything = sorted(span for found in pool.map(lambda _: spans("threads", service), range(3)) for span in found)
+    assert all(following >= end for (_, end), (following, _) in pairwise(everything))
 
 
 def test_a_penalty_of_one_worker_slows_all(client):
