@@ -286,5 +286,13 @@ def detect(settings: Settings, runner: Runner, journal: Journal) -> None:
     with Journal(settings.run_folder / "journal" / f"light_curves-{settings.detection_key}-{found}") as own:
         runner.run("light_curves", forced, keys, own)
         curves = own.table(LIGHT_CURVE_TABLE, LIGHT_CURVES)
+        known = {_outcome(row) for row in journal.ledger().to_pylist()}
+        fresh = [row for row in own.ledger().to_pylist() if _outcome(row) not in known]
+    if fresh:
+        journal.append(fresh, {})  # what failed here failed in the run
     order = [("object_id", "ascending"), ("mjd", "ascending"), ("band", "ascending")]
     write_table(settings.run_folder / "light_curves.parquet", curves.sort_by(order), LIGHT_CURVES)
+
+
+def _outcome(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("step", "key", "status", "finished"))

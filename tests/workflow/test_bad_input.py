@@ -6,6 +6,7 @@ import pytest
 import zarr
 from astropy.io import fits
 
+from astrid.errors import AlgorithmError
 from tests.workflow.conftest import night
 
 FOLDER = ("survey=directory", "survey.path=in", "grid.core=256", "cluster=inline", "name=bad")
@@ -128,3 +129,15 @@ def test_the_traceback_is_there_on_request_only(place):
     words = ("run", *FOLDER)
     assert "Traceback" not in place(*words).err
     assert "Traceback" in place(*words, "debug=true").err
+
+
+def test_a_light_curve_that_fails_is_in_the_ledger_and_the_exit_code(place, good, monkeypatch):
+    def refuse(*_):
+        raise AlgorithmError("no photometry here")
+
+    monkeypatch.setattr("astrid.workflow.detect.psf_flux", refuse)
+    ended = place("detect", *FOLDER, "detection.threshold=3")
+    assert ended.code == 1
+    assert "no photometry here" in ended.out + ended.err
+    rows = pq.read_table(place.run("bad") / "ledger.parquet").to_pylist()
+    assert {row["status"] for row in rows if row["step"] == "light_curves"} == {"failed"}
