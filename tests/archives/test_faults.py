@@ -5,12 +5,14 @@ A service joins by a line in PATHS.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from astrid.archives import Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe
+from astrid.archives import Archive, Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe
+from astrid.archives.ztf_light_curves import light_curves, light_curves_request
+from tests.archives.conftest import public
 from tests.archives.emulator import Sky
 from tests.archives.emulator.irsa import _reference_row, _references, _row, quadrants
 
@@ -52,6 +54,7 @@ PATHS = {
     "ztf reference": ClientPath(
         lambda f: f.read(ibe.cutout(ibe.reference_path(REFERENCE, "refimg.fits"), RA, DEC, 60)), NoCoverage
     ),
+    "ztf light curves": ClientPath(lambda f: light_curves(f, light_curves_request(RA, DEC, 60.0)), None),
 }
 
 FAULTS: dict[str, type[Exception] | None] = {
@@ -66,14 +69,18 @@ FAULTS: dict[str, type[Exception] | None] = {
     "zero": Corrupt,
     "empty": None,
 }
-TIMEOUT = 0.5  # seconds of silence, as in conftest.py
+TIMEOUT = 1.0  # seconds of silence
 SLACK = 2.0  # seconds, for a busy machine
 
 
 @pytest.fixture(scope="module", autouse=True)
-def drawn(emulator):
-    """Draw what will be asked for, so that no test waits for it."""
-    _ = emulator.sky.fields
+def drawn(emulator, tmp_path_factory):
+    """Ask everything once, so that no test waits for the emulator to draw."""
+    services = {name: replace(service, interval_s=0.0, timeout_s=30.0) for name, service in public().services.items()}
+    folder = tmp_path_factory.mktemp("drawn")
+    healthy = Fetcher(Archive(services, cache=str(folder), base_url=emulator.url))
+    for client in PATHS.values():
+        assert len(client.ask(healthy)) > 0
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -84,7 +91,7 @@ def test_a_fault_ends_in_its_outcome_and_the_next_healthy_call_succeeds(path, fa
     case = f"{path}-{fault}".replace(" ", "-")
     attempts = 1 if fault == "429" else 2  # the wait that a 429 asks for is tested with the transport
     spoils = 1 if fault in ("404", "empty") else attempts  # what is final is not asked again
-    spoilt = fetcher(emulator.fault(f"{fault}x{spoils}", case), attempts=attempts, forget=True)
+    spoilt = fetcher(emulator.fault(f"{fault}x{spoils}", case), attempts=attempts, timeout_s=TIMEOUT, forget=True)
     started = time.monotonic()
     if expected is None:
         assert len(client.ask(spoilt)) == 0

@@ -4,6 +4,7 @@ import pytest
 
 from astrid.archives import Archive, Service, acknowledgement, ibe
 from astrid.archives.acknowledgements import _texts
+from astrid.archives.ztf_light_curves import light_curves_request
 from tests.archives.conftest import public
 
 # What production asks when nothing is said: compared with the archives' documentation, service by service.
@@ -40,6 +41,13 @@ REQUESTS = {
         "ztf_000400_zg_c07_q1_refimg.fits",
     ),
 }
+
+
+def test_light_curves_are_asked_of_the_public_address():
+    request = light_curves_request(10.0, -5.0, 5.0)
+    url = "https://irsa.ipac.caltech.edu/cgi-bin/ZTF/nph_light_curves"
+    assert public().url(request.service, request.path) == url
+    assert dict(request.params)["POS"] == "CIRCLE 10.000000 -5.000000 0.001389"
 
 
 def test_without_a_word_the_public_archives_are_asked():

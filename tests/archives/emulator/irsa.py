@@ -17,12 +17,14 @@ from zlib import crc32
 
 import numpy as np
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.simulation.psf import MoffatPsf
 from tests.archives.emulator.server import Reply, Request
+from tests.archives.emulator.sky import BANDS as SKY_BANDS
 from tests.archives.emulator.sky import Sky, moved, noisy, window
 
 NAME = "irsa"
@@ -119,6 +121,8 @@ def answer(request: Request, sky: Sky) -> Reply:
         return _search([_row(one) for one in quadrants(sky)], request)
     if request.path.startswith("/ibe/search/ztf/products/ref"):
         return _search([_reference_row(one) for one in _references(sky)], request)
+    if request.path == "/cgi-bin/ZTF/nph_light_curves":
+        return _light_curves(request, sky)
     match = re.fullmatch(r"/ibe/data/ztf/products/sci/\d{4}/\d{4}/\d{6}/(ztf_\w+_q\d)_(\w+)\.fits", request.path)
     if match:
         one = next((q for q in quadrants(sky) if q.stem == match[1] and q.group == 1), None)
@@ -256,6 +260,41 @@ def _reference_row(one: Quadrant) -> dict[str, object]:
         "rfid": crc32(_reference_stem(one).encode()), "nframes": 20, "maglimit": 22.5,
         "startobsdate": "2018-04-01 00:00:00+00", "endobsdate": "2018-09-01 00:00:00+00",
     } | corners | {"ipac_gid": 1}  # fmt: skip
+
+
+def _light_curves(request: Request, sky: Sky) -> Reply:
+    _, *place = request.query["POS"].split()
+    body = _measurements(sky, *map(float, place), request.query["BANDNAME"], request.empty)
+    return Reply(body, content_type="text/xml")
+
+
+@lru_cache(maxsize=16)
+def _measurements(sky: Sky, ra: float, dec: float, radius: float, bands: str, empty: bool) -> bytes:
+    """Measurements of stars, and of transients while they shine, within a circle."""
+    rows = []
+    field = None if empty else sky.field_at(ra, dec)
+    for one in quadrants(sky) if field is not None else ():
+        band = BANDS[one.code][0]
+        if one.field_name != field.name or one.infobits or band not in bands.split(","):
+            continue
+        mjd = one.jd - 2400000.5
+        number = SKY_BANDS.index(band)
+        sources = [
+            (float(r), float(d), float(f))
+            for r, d, f in zip(field.stars.ra, field.stars.dec, field.stars.flux[number], strict=True)
+        ]
+        sources += [(*event.position_at(mjd), event.flux_at(mjd, number)) for event in field.transients]
+        for oid, (source_ra, source_dec, flux) in enumerate(sources):
+            apart = math.hypot((source_ra - ra) * math.cos(math.radians(dec)), source_dec - dec)
+            if apart < radius and flux > 20000:
+                error = 0.01 + 200 / flux
+                magnitude = 31.4 - 2.5 * math.log10(flux)
+                rows.append((oid + 1, mjd, magnitude, error, 0, one.code, source_ra, source_dec))
+    table = Table(rows=rows or None, names=("oid", "mjd", "mag", "magerr", "catflags", "filtercode", "ra", "dec"),
+                  dtype=(np.int64, float, float, float, np.int32, "U2", float, float))  # fmt: skip
+    stream = io.BytesIO()
+    table.write(stream, format="votable")
+    return stream.getvalue()
 
 
 def _search(rows: list[dict[str, object]], request: Request) -> Reply:
