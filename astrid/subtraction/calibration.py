@@ -17,7 +17,7 @@ from astrid.subtraction.base import Subtractor
 from astrid.subtraction.masks import CUT_REACH, mask_cut_stars
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
-ENOUGH_BEAMS = 150  # of the squared FWHM of the difference, so that the width is good to some 6 %
+ENOUGH_BEAMS = 30  # of the squared FWHM of the difference, so that the width is good to some 13 %
 MOST_OF_GRID = 0.9  # of its area; a box that is larger is not cut out
 SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4  # px around the sources, or
@@ -111,7 +111,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
         How to subtract.
     science, template : Image
         Their own ``noise_correlation`` is used only where too few pixels are free of sources
-        (alert stamps): fewer than 1000, or than 150 times the squared FWHM.
+        (alert stamps): fewer than 1000, or than 30 times the squared FWHM.
 
     Returns
     -------
