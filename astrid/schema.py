@@ -119,6 +119,7 @@ _F, _I, _S, _B = pa.float64(), pa.int32(), pa.string(), pa.bool_()
 
 _CELL_COLUMNS = (("tile", _I, ""), ("epoch", _I, ""), ("band", _S, ""))
 
+
 def is_optional(column: pa.Field) -> bool:
     """Return whether a table may lack a column, which then is null."""
     return (column.metadata or {}).get(b"optional") == b"yes"
