@@ -12,7 +12,7 @@ from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo, FloatArray, MaskArray
 from astrid.imaging.background import subtract_background
 from astrid.imaging.cosmicrays import find_cosmic_rays
-from astrid.imaging.detector import bad_edges, saturated_haloes
+from astrid.imaging.detector import bad_edges, dark_pixels, saturated_haloes
 from astrid.imaging.noise import white_noise
 from astrid.imaging.stripes import stripes
 from astrid.schema import MaskBit
@@ -128,6 +128,10 @@ def calibrate(
     halo = saturated_haloes(flux, sigma, (mask & MaskBit.SATURATED.value) != 0)
     if halo.any():
         mask[halo] |= MaskBit.SATURATED.value
+    dark = dark_pixels(flux, sigma, mask != 0)
+    if dark.any():
+        mask[dark] |= MaskBit.BAD.value
+    if halo.any() or dark.any():
         flux = fill_masked(flux, mask)
     if exposure.variance is None:
         variance = (found.relative_rms * np.float32(sigma)) ** 2

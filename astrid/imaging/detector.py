@@ -15,6 +15,9 @@ HALO_SIGMA = 5.0
 TRAIL_SIGMA = 5.0
 TRAIL_PIXELS = 30  # how far a trail is followed
 HALO_PIXELS = 40  # largest radius of a halo
+DARK_SIGMA = 6.0  # below the sky, where no source and hardly any noise reaches
+DARK_LIMIT = 2.0  # how far the neighbours of a dark pixel are followed
+DARK_BOX = 7  # px of the median that tells a dark column from an oversubtracted background
 
 
 def bad_edges(flux: FloatArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -110,3 +113,32 @@ def saturated_haloes(flux: FloatArray, sigma: float, saturated: NDArray[np.bool_
         trail = np.isin(parts, np.unique(parts[core]))
         halo[grown] |= core | ndimage.binary_dilation(trail, iterations=2)
     return halo
+
+
+def dark_pixels(flux: FloatArray, sigma: float, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find pixels darker than the sky: dead columns, undershoots of saturated stars, ringing of a resampling.
+
+    Light only adds. A pixel six sigma below the background, and as far below the median of
+    its surroundings, was spoilt, and so were the dark ones that hang together with it.
+
+    Parameters
+    ----------
+    flux : (ny, nx) array
+        Background-subtracted.
+    sigma : float
+        Noise of one pixel of the sky.
+    mask : (ny, nx) bool array
+        Pixels that do not count.
+
+    Returns
+    -------
+    (ny, nx) bool array
+        The masked pixels are never among them.
+    """
+    core = (flux < -DARK_SIGMA * sigma) & ~mask
+    if not core.any():
+        return core
+    below = np.where(mask, 0, flux - ndimage.median_filter(flux, DARK_BOX))
+    core &= below < -DARK_SIGMA * sigma
+    limit = (flux < -DARK_LIMIT * sigma) & (below < -DARK_LIMIT * sigma) & ~mask
+    return np.asarray(ndimage.binary_propagation(core, np.ones((3, 3), bool), mask=limit), bool)

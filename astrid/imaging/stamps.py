@@ -7,7 +7,7 @@ constant, stars and galaxies alike, must vanish from the proper difference of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from scipy import fft, ndimage, optimize
 from astrid.errors import AlgorithmError
 from astrid.image import Exposure, FloatArray, Image
 from astrid.imaging.calibration import AB_OF_NJY, flux_scale_of
+from astrid.imaging.detector import dark_pixels
 from astrid.imaging.preprocess import Cell
 from astrid.imaging.psf import psf_fwhm
 from astrid.schema import MaskBit
@@ -119,6 +120,7 @@ def stamp_cells(
     """
     if science.flux.shape != template.flux.shape:
         raise AlgorithmError(f"science stamp is {science.flux.shape} but its template is {template.flux.shape}")
+    science, template = _without_dark(science), _without_dark(template)
     planes = science.psf, template.psf, science.variance, template.variance
     is_calibrated = all(plane is not None for plane in planes)
     pair = _pair(science, template, has_background=not is_calibrated)
@@ -148,6 +150,21 @@ def stamp_cells(
         )
         cells.append(Cell(image, _numbers(exposure, image, sigma * scale, floor * scale, origin)))
     return cells[0], cells[1]
+
+
+def _without_dark(stamp: Exposure) -> Exposure:
+    """Mask what is darker than any sky; the pixels below the median tell the noise, which no source reaches."""
+    good = (stamp.mask == 0) & np.isfinite(stamp.flux)
+    if not good.any():
+        return stamp
+    flux = np.where(good, stamp.flux - np.median(stamp.flux[good]), 0).astype(np.float32)
+    lower = flux[good & (flux < 0)]
+    dark = dark_pixels(flux, -1.4826 * float(np.median(lower)), ~good) if lower.size else None
+    if dark is None or not dark.any():
+        return stamp
+    mask = stamp.mask.copy()
+    mask[dark] |= np.uint16(MaskBit.BAD)
+    return replace(stamp, mask=mask)
 
 
 def _pair(science: Exposure, template: Exposure, *, has_background: bool) -> _Pair:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astrid.imaging.detector import bad_edges, saturated_haloes
+from astrid.imaging.detector import bad_edges, dark_pixels, saturated_haloes
 from astrid.imaging.psf import moffat
 from astrid.imaging.stripes import stripes
 
@@ -78,3 +78,22 @@ def test_stripes_are_measured_and_white_noise_has_none():
 
 def test_a_masked_image_has_no_stripes():
     assert (stripes(sky(13, level=0), ~GOOD) == 0).all()
+
+
+def test_a_dead_column_is_dark_with_its_dim_neighbour_and_the_sky_is_not():
+    rng = np.random.default_rng(4)
+    flux = rng.normal(0, 1, (63, 63)).astype(np.float32)
+    flux[:, 16] -= 8.5
+    flux[:, 15] -= 4.5
+    found = dark_pixels(flux, 1.0, np.zeros(flux.shape, bool))
+    assert found[:, 16].mean() > 0.95
+    assert found[:, 15].mean() > 0.8
+    assert not found[:, 20:].any()
+    assert not found[:, :14].any()
+
+
+def test_a_background_taken_too_high_is_not_dark():
+    y, x = np.mgrid[:128, :128]
+    noise = np.random.default_rng(5).normal(0, 1, (128, 128))
+    flux = (noise - 12 * np.exp(-((y - 64) ** 2 + (x - 64) ** 2) / (2 * 20**2))).astype(np.float32)
+    assert not dark_pixels(flux, 1.0, np.zeros(flux.shape, bool)).any()
