@@ -128,7 +128,7 @@ def calibrate(
     halo = saturated_haloes(flux, sigma, (mask & MaskBit.SATURATED.value) != 0)
     if halo.any():
         mask[halo] |= MaskBit.SATURATED.value
-    dark = dark_pixels(flux, sigma, mask != 0)
+    dark = dark_pixels(flux, mask != 0)
     if dark.any():
         mask[dark] |= MaskBit.BAD.value
     if halo.any() or dark.any():

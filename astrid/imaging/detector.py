@@ -115,18 +115,17 @@ def saturated_haloes(flux: FloatArray, sigma: float, saturated: NDArray[np.bool_
     return halo
 
 
-def dark_pixels(flux: FloatArray, sigma: float, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def dark_pixels(flux: FloatArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Find pixels darker than the sky: dead columns, undershoots of saturated stars, ringing of a resampling.
 
     Light only adds. A pixel six sigma below the background, and as far below the median of
-    its surroundings, was spoilt, and so were the dark ones that hang together with it.
+    its surroundings, was spoilt, and so were the dark ones that hang together with it. The pixels
+    below zero tell sigma, which neither sources nor correlated noise falsify.
 
     Parameters
     ----------
     flux : (ny, nx) array
         Background-subtracted.
-    sigma : float
-        Noise of one pixel of the sky.
     mask : (ny, nx) bool array
         Pixels that do not count.
 
@@ -135,6 +134,10 @@ def dark_pixels(flux: FloatArray, sigma: float, mask: NDArray[np.bool_]) -> NDAr
     (ny, nx) bool array
         The masked pixels are never among them.
     """
+    lower = flux[~mask & (flux < 0)]
+    if not lower.size:
+        return np.zeros(flux.shape, bool)
+    sigma = -1.4826 * float(np.median(lower))
     core = (flux < -DARK_SIGMA * sigma) & ~mask
     if not core.any():
         return core

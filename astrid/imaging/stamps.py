@@ -153,14 +153,12 @@ def stamp_cells(
 
 
 def _without_dark(stamp: Exposure) -> Exposure:
-    """Mask what is darker than any sky; the pixels below the median tell the noise, which no source reaches."""
     good = (stamp.mask == 0) & np.isfinite(stamp.flux)
     if not good.any():
         return stamp
     flux = np.where(good, stamp.flux - np.median(stamp.flux[good]), 0).astype(np.float32)
-    lower = flux[good & (flux < 0)]
-    dark = dark_pixels(flux, -1.4826 * float(np.median(lower)), ~good) if lower.size else None
-    if dark is None or not dark.any():
+    dark = dark_pixels(flux, ~good)
+    if not dark.any():
         return stamp
     mask = stamp.mask.copy()
     mask[dark] |= np.uint16(MaskBit.BAD)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from astrid.imaging.detector import bad_edges, dark_pixels, saturated_haloes
 from astrid.imaging.psf import moffat
@@ -85,7 +86,7 @@ def test_a_dead_column_is_dark_with_its_dim_neighbour_and_the_sky_is_not():
     flux = rng.normal(0, 1, (63, 63)).astype(np.float32)
     flux[:, 16] -= 8.5
     flux[:, 15] -= 4.5
-    found = dark_pixels(flux, 1.0, np.zeros(flux.shape, bool))
+    found = dark_pixels(flux, np.zeros(flux.shape, bool))
     assert found[:, 16].mean() > 0.95
     assert found[:, 15].mean() > 0.8
     assert not found[:, 20:].any()
@@ -96,4 +97,10 @@ def test_a_background_taken_too_high_is_not_dark():
     y, x = np.mgrid[:128, :128]
     noise = np.random.default_rng(5).normal(0, 1, (128, 128))
     flux = (noise - 12 * np.exp(-((y - 64) ** 2 + (x - 64) ** 2) / (2 * 20**2))).astype(np.float32)
-    assert not dark_pixels(flux, 1.0, np.zeros(flux.shape, bool)).any()
+    assert not dark_pixels(flux, np.zeros(flux.shape, bool)).any()
+
+
+def test_correlated_noise_is_not_dark():
+    white = np.random.default_rng(6).normal(0, 1, (512, 512))
+    flux = ndimage.gaussian_filter(white, 0.8).astype(np.float32)
+    assert not dark_pixels(flux, np.zeros(flux.shape, bool)).any()
