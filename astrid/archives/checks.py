@@ -149,7 +149,7 @@ class IpacTable:
 
 @dataclass(frozen=True)
 class DelimitedTable:
-    """A text table whose first line names its columns; every row has as many fields.
+    """A text table whose first line names its columns, with as many fields in each row where white space parts them.
 
     Attributes
     ----------
@@ -173,6 +173,10 @@ class DelimitedTable:
             raise Unfit(Corrupt, f"column {missing[0]!r} is not in the table; its columns: {', '.join(names)[:200]}")
         if not raw.endswith(b"\n"):
             raise Unfit(Corrupt, "the last line of the table is not complete")
+        if self.delimiter is None:
+            ragged = next((line for line in lines[1:] if len(line.split()) != len(names)), None)
+            if ragged is not None:
+                raise Unfit(Corrupt, f"a row has {len(ragged.split())} of {len(names)} fields: {ragged[:80]!r}")
         return (f"{len(lines) - 1} rows",)
 
 

@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 
 from astrid.archives import Download, Fetcher
 from astrid.errors import DataError
-from astrid.image import Exposure, ExposureInfo
+from astrid.image import Exposure, ExposureInfo, FloatArray, MaskArray
+from astrid.schema import MaskBit
 from astrid.surveys.base import Listing, Survey
+from astrid.surveys.companions import read_companion
+from astrid.surveys.fits import read_pixels
+from astrid.surveys.headers import Headers
 
 REGISTERED = "registered"
 
@@ -177,6 +181,45 @@ class FetchedFiles:
     def true_psf(self, info: ExposureInfo, shape: tuple[int, int]) -> NDArray[np.float32] | None:
         """Return None: nobody knows the true PSF of a real image."""
         return None
+
+
+def read_science(info: ExposureInfo) -> tuple[FloatArray, MaskArray]:
+    """Read the pixels of an exposure; those without data are NaN and masked.
+
+    Raises
+    ------
+    DataError
+        If the file is gone, or has no finite pixel.
+    """
+    path = Path(info.path)
+    if not path.exists():
+        raise DataError(f"{path}: is gone from the cache; `astrid ingest` with the same options fetches it again")
+    flux = read_pixels(path, info.hdu)[0].astype(np.float32)
+    finite = np.isfinite(flux)
+    if not finite.any():
+        raise DataError(f"{path}: no finite pixel in HDU {info.hdu}")
+    flux[~finite] = np.nan
+    return flux, np.where(finite, 0, MaskBit.NO_DATA).astype(np.uint16)
+
+
+def read_bits(info: ExposureInfo) -> NDArray[np.int64]:
+    """Read the mask file of an exposure; cutouts may have NaN where there is no flaw."""
+    stored = read_companion(info, "mask")
+    return np.where(np.isfinite(stored), stored, 0).astype(np.int64)
+
+
+def required_number(path: Path, headers: Headers, key: str) -> float:
+    """Return a number from a header.
+
+    Raises
+    ------
+    DataError
+        If it is not there; the message names file and key.
+    """
+    found = headers.first_number([key])
+    if found is None:
+        raise DataError(f"{path}: no {key} in the header, without which the image has no calibration; it is left out")
+    return found[1]
 
 
 def merged(plans: Sequence[Plan]) -> Plan:

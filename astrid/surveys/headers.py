@@ -31,6 +31,7 @@ _WCS_CARD = re.compile(
     r"|RADE(?:C?SYS)|EQUINOX|EPOCH|[AB]P?_(?:ORDER|DMAX|\d_\d))$"
 )
 _RENAMED = {"RADECSYS": "RADESYS", "EPOCH": "EQUINOX"}
+_OLD_PC = re.compile(r"PC00([12])00([12])")  # as Pan-STARRS writes it
 _SCALE_ARCSEC = (1e-3, 1800.0)
 
 _COUNT = {"", "ADU", "ADUS", "DN", "DU", "COUNT", "COUNTS", "CT", "CTS"}
@@ -193,6 +194,7 @@ def celestial_header(header: fits.Header, shape: tuple[int, int]) -> str | None:
         if not _WCS_CARD.match(keyword):
             continue
         name, image = _RENAMED.get(keyword, keyword), str(header.cards[keyword].image)
+        name = _OLD_PC.sub(r"PC\1_\2", name)
         if name != keyword and name in header:
             continue
         if name.startswith("CUNIT") and str(header[keyword]).strip().lower() in ("degree", "degrees"):

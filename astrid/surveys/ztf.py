@@ -21,9 +21,9 @@ from astrid.archives import Download, Fetcher, acknowledgement, ibe
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
 from astrid.schema import MaskBit
-from astrid.surveys.companions import read_companion, read_psf
-from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted
-from astrid.surveys.fits import find_image, read_pixels
+from astrid.surveys.companions import read_psf
+from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted, read_bits, read_science, required_number
+from astrid.surveys.fits import find_image
 from astrid.surveys.headers import Headers, celestial_header
 
 FILTERS = {"g": "zg", "r": "zr", "i": "zi"}
@@ -152,20 +152,11 @@ class Ztf(FetchedFiles):
 
     def read_exposure(self, info: ExposureInfo) -> Exposure:
         """Read one exposure; bad, saturated and missing pixels are masked."""
-        path = Path(info.path)
-        if not path.exists():
-            raise DataError(f"{path}: is gone from the cache; `astrid ingest` with the same options fetches it again")
-        flux = read_pixels(path, info.hdu)[0].astype(np.float32)
-        finite = np.isfinite(flux)
-        if not finite.any():
-            raise DataError(f"{path}: no finite pixel in HDU {info.hdu}")
-        flux[~finite] = np.nan
-        mask = np.where(finite, 0, MaskBit.NO_DATA).astype(np.uint16)
+        flux, mask = read_science(info)
         if info.saturation is not None:
-            mask[finite & (flux >= info.saturation)] |= np.uint16(MaskBit.SATURATED)
+            mask[flux >= info.saturation] |= np.uint16(MaskBit.SATURATED)
         if "mask" in info.companions:
-            stored = read_companion(info, "mask")
-            bits = np.where(np.isfinite(stored), stored, 0).astype(np.int64)  # cutouts may have NaN for 0
+            bits = read_bits(info)
             mask[(bits & SATURATED) != 0] |= np.uint16(MaskBit.SATURATED)
             mask[(bits & self.mask_bits & ~SATURATED) != 0] |= np.uint16(MaskBit.BAD)
         psf = read_psf(info.companions["psf"]) if "psf" in info.companions else None
@@ -249,8 +240,8 @@ class Ztf(FetchedFiles):
     def _describe(self, path: Path, exposure_id: str, band: str, mjd: float, seconds: float | None) -> ExposureInfo:
         image = find_image(path)
         headers = Headers((image.header, image.primary))
-        zero_point, gain = (_required(path, headers, key) for key in ("MAGZP", "GAIN"))
-        seconds = _required(path, headers, "EXPTIME") if seconds is None else seconds
+        zero_point, gain = (required_number(path, headers, key) for key in ("MAGZP", "GAIN"))
+        seconds = required_number(path, headers, "EXPTIME") if seconds is None else seconds
         wcs_header = celestial_header(image.header, image.shape)
         if wcs_header is None:
             raise DataError(f"{path}: no celestial WCS in the header")
@@ -324,13 +315,6 @@ def _corners(row: Mapping[str, str]) -> list[tuple[float, float]]:
 
 def _detector(row: Mapping[str, str]) -> tuple[str, ...]:
     return (*(str(int(row[key])) for key in ("field", "ccdid", "qid")), row["filtercode"])
-
-
-def _required(path: Path, headers: Headers, key: str) -> float:
-    found = headers.first_number([key])
-    if found is None:
-        raise DataError(f"{path}: no {key} in the header, without which the image has no calibration; it is left out")
-    return found[1]
 
 
 def _number(text: str) -> float:

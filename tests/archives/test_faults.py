@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from astrid.archives import Archive, Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe
+from astrid.archives import Archive, Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe, ps1
 from astrid.archives.ztf_light_curves import light_curves, light_curves_request
 from tests.archives.conftest import public
 from tests.archives.emulator import Sky
@@ -19,6 +19,7 @@ from tests.archives.emulator.irsa import _reference_row, _references, _row, quad
 NAME, RA, DEC = Sky().centres[0]
 COLUMNS = ("field", "ccdid", "qid", "filtercode", "obsjd", "filefracday")
 SCIENCE = {key: str(value) for key, value in _row(quadrants(Sky())[0]).items()}
+WARP = "/rings.v3.skycell/1700/051/rings.v3.skycell.1700.051.wrp.r.59001_41300"
 REFERENCE = {key: str(value) for key, value in _reference_row(next(_references(Sky()))).items()}
 
 
@@ -53,6 +54,14 @@ PATHS = {
     ),
     "ztf reference": ClientPath(
         lambda f: f.read(ibe.cutout(ibe.reference_path(REFERENCE, "refimg.fits"), RA, DEC, 60)), NoCoverage
+    ),
+    "ps1 list of files": ClientPath(
+        lambda f: ps1.files(f, ps1.files_request(RA, DEC, bands=("g", "r"), types=ps1.WARP)), None
+    ),
+    "ps1 warp": ClientPath(lambda f: f.read(ps1.cutout(f"{WARP}.fits", RA, DEC, 64)), NoCoverage),
+    "ps1 variance": ClientPath(lambda f: f.read(ps1.cutout(f"{WARP}.wt.fits", RA, DEC, 64)), NoCoverage),
+    "ps1 stack": ClientPath(
+        lambda f: f.read(ps1.cutout(WARP.partition(".wrp.")[0] + ".stk.r.unconv.fits", RA, DEC, 64)), NoCoverage
     ),
     "ztf light curves": ClientPath(lambda f: light_curves(f, light_curves_request(RA, DEC, 60.0)), None),
 }

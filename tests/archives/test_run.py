@@ -19,7 +19,11 @@ from astrid.surveys.fetched import REGISTERED, files_of, read_registered
 from tests.archives.emulator.__main__ import write_tables
 from tests.workflow.conftest import Place, kill
 
-QUICK = ("archive.services.irsa.interval_s=0", "archive.services.irsa.backoff_s=0.01", "debug=true")
+SERVICES = ("irsa", "ps1")
+QUICK = (
+    *(f"archive.services.{name}.{key}" for name in SERVICES for key in ("interval_s=0", "backoff_s=0.01")),
+    "debug=true",
+)
 
 
 @pytest.fixture
@@ -29,9 +33,15 @@ def place(tmp_path, emulator):
     return Place(tmp_path)
 
 
-def words(url, *more, targets="targets.csv", cluster="inline", name="run"):
+def words(url, *more, targets="targets.csv", cluster="inline", name="run", survey="ztf"):
     """What is said on the command line."""
-    asked = ("survey=ztf", "archive=emulator", f"archive.base_url={url}", "archive.cache=cache", f"targets={targets}")
+    asked = (
+        f"survey={survey}",
+        "archive=emulator",
+        f"archive.base_url={url}",
+        "archive.cache=cache",
+        f"targets={targets}",
+    )
     return (*asked, "survey.bands=[r]", "survey.cutout_arcsec=120", f"cluster={cluster}", f"name={name}", *QUICK, *more)
 
 
@@ -47,9 +57,16 @@ def registered(place):
     return read_registered(folder)
 
 
-def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(place, emulator):
-    more = ("truth=events.csv", "selection.max_images_per_band=6", "selection.max_seeing_arcsec=4")
-    ended = place("run", *words(emulator.fault("500x0", "whole"), *more))
+@pytest.mark.parametrize(
+    ("survey", "options", "cited"),
+    [
+        ("ztf", ("selection.max_seeing_arcsec=4",), "Samuel Oschin"),
+        ("ps1", ("grid.pixel_scale=0.5",), "Pan-STARRS1 Surveys"),
+    ],
+)
+def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(survey, options, cited, place, emulator):
+    more = ("truth=events.csv", "selection.max_images_per_band=6", *options)
+    ended = place("run", *words(emulator.fault("500x0", f"whole-{survey}"), *more, survey=survey))
     assert ended.code == 0, ended.out + ended.err
     assert len(statuses(place, "fetch")) == 30
     assert set(statuses(place, "fetch").values()) == {"done"}
@@ -60,7 +77,7 @@ def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(place, 
     rows = {row["truth"]: row for row in read_json(place.run("run") / "metrics.json")["rows"]}
     assert rows["known_events"]["recall"] >= 0.8
     assert rows["injections"]["recall"] > 0.6
-    assert "Samuel Oschin" in (place.run("run") / "report.html").read_text()
+    assert cited in (place.run("run") / "report.html").read_text()
     flux = {row["flux_unit"] for row in pq.read_table(place.run("run") / "candidates.parquet").to_pylist()}
     assert flux == {"nJy"}
 

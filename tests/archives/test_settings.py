@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from astrid.archives import Archive, Service, acknowledgement, ibe
+from astrid.archives import Archive, Service, acknowledgement, ibe, ps1
 from astrid.archives.acknowledgements import _texts
 from astrid.archives.ztf_light_curves import light_curves_request
 from tests.archives.conftest import public
@@ -22,6 +22,11 @@ PUBLIC = {
 }
 ROW = {"filefracday": "20200531300000", "field": "400", "filtercode": "zg", "ccdid": "7", "qid": "1"}
 REQUESTS = {
+    "ps1 list of files": (
+        ps1.files_request(10.0, -5.0, bands=("g",), types=("warp",)),
+        "https://ps1images.stsci.edu/cgi-bin/ps1filenames.py",
+    ),
+    "ps1 cutout": (ps1.cutout("/a.fits", 10.0, -5.0, 100), "https://ps1images.stsci.edu/cgi-bin/fitscut.cgi"),
     "ztf search": (
         ibe.search_request("sci", 10.0, -5.0, size_deg=0.1),
         "https://irsa.ipac.caltech.edu/ibe/search/ztf/products/sci",

@@ -15,6 +15,7 @@ from astropy.wcs import WCS
 from astrid.image import Exposure
 from astrid.schema import KNOWN_EVENTS, MaskBit
 from astrid.surveys.base import Survey
+from astrid.surveys.ps1 import Ps1
 from astrid.surveys.ztf import Ztf
 from tests.archives.registering import registered
 from tests.surveys.packet_builders import alert, container, rubin_alert, winter_alert, winter_schema
@@ -67,9 +68,15 @@ def fetched_ztf(folder):
     return {"bands": ("r",)}
 
 
+def fetched_ps1(folder):
+    registered(Ps1(bands=("r",)), folder)
+    return {"bands": ("r",)}
+
+
 SURVEYS = {
     "directory": ("astrid.surveys.directory.Directory", night),
     "simulated": ("astrid.surveys.simulated.Simulated", small_sky),
+    "ps1": ("astrid.surveys.ps1.Ps1", fetched_ps1),
     "ztf": ("astrid.surveys.ztf.Ztf", fetched_ztf),
     "ztf_alerts": ("astrid.surveys.ztf_alerts.ZtfAlerts", ztf_packets),
     "rubin_alerts": ("astrid.surveys.rubin_alerts.RubinAlerts", rubin_table),
