@@ -249,12 +249,16 @@ class PoliteAdapter(HTTPAdapter):
         The service.
     html : bool
         Whether web pages are answers.
+    check : callable, optional
+        Looks at the content of an answer before the library does; raises `astrid.archives.checks.Unfit`.
     """
 
-    __attrs__ = [*HTTPAdapter.__attrs__, "transport", "name", "html"]  # noqa: RUF012 as the base class has it
+    __attrs__ = [*HTTPAdapter.__attrs__, "transport", "name", "html", "check"]  # noqa: RUF012 as the base class has it
 
-    def __init__(self, transport: Transport, name: str, *, html: bool = False) -> None:
-        self.transport, self.name, self.html = transport, name, html
+    def __init__(
+        self, transport: Transport, name: str, *, html: bool = False, check: Callable[[bytes], object] | None = None
+    ) -> None:
+        self.transport, self.name, self.html, self.check = transport, name, html, check
         super().__init__(max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -269,11 +273,25 @@ class PoliteAdapter(HTTPAdapter):
         send = super().send
 
         def once() -> requests.Response:
+            started = time.monotonic()
             response = send(request, *args, **kwargs)
-            body = response.content
+            blocks = []
+            for block in _blocks(response):
+                blocks.append(block)
+                if time.monotonic() - started > service.deadline_s:
+                    raise Transient(self.name, str(request.url), f"not complete after {service.deadline_s:g} s")
+            body = b"".join(blocks)
+            response._content, response._content_consumed = body, True
+            if response.is_redirect:  # the session asks there, through an adapter again
+                return response
             judge(self.name, str(request.url), response, (), html=self.html)
             if not self.html and is_html(body[:1024]):
                 raise Transient(self.name, str(request.url), "a web page came instead of data")
+            if self.check is not None:
+                try:
+                    self.check(body)
+                except Unfit as error:
+                    raise error.outcome(self.name, str(request.url), error.reason) from None
             return response
 
         return self.transport.retried(self.name, str(request.url), once)

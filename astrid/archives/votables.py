@@ -7,6 +7,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from astropy.io import votable
 from astropy.table import Table
@@ -28,19 +29,29 @@ class VoTable:
         Columns that must be there, if there is a table; a query that found nothing may bring none.
     allow_overflow : bool
         Whether an answer that the service cut at its row limit is as good.
+    nothing : str
+        What the service says in an error that means no more than "no rows".
     """
 
     columns: tuple[str, ...] = ()
     allow_overflow: bool = False
+    nothing: str = ""
 
     def __call__(self, path: Path) -> tuple[str, ...]:
         """Parse it."""
-        table = read_votable(path.read_bytes(), self.columns, allow_overflow=self.allow_overflow)
-        return (f"{len(table)} rows of a VOTable that is whole",)
+        return (f"{len(self.read(path.read_bytes()))} rows of a VOTable that is whole",)
+
+    def read(self, raw: bytes) -> Table:
+        """Return the table; see `read_votable`."""
+        return read_votable(raw, self.columns, allow_overflow=self.allow_overflow, nothing=self.nothing)
 
 
-def read_votable(raw: bytes, columns: tuple[str, ...] = (), *, allow_overflow: bool = False) -> Table:
+def read_votable(
+    raw: bytes, columns: tuple[str, ...] = (), *, allow_overflow: bool = False, nothing: str = ""
+) -> Table:
     """Return the first table of a VOTable; one without columns where there is none.
+
+    The options are those of `VoTable`.
 
     Raises
     ------
@@ -53,6 +64,8 @@ def read_votable(raw: bytes, columns: tuple[str, ...] = (), *, allow_overflow: b
         raise Unfit(Transient, "a web page came instead of data")
     said = _said(raw)
     errors = [text for kind, text in said if kind == "error" and text]
+    if nothing and any(nothing.lower() in text.lower() for text in errors) and _is_xml(raw):
+        return Table()
     if any(kind == "error" for kind, _ in said):
         raise Unfit(Transient, f"the service answered with an error: {'; '.join(dict.fromkeys(errors))[:200]}")
     if any(kind == "overflow" for kind, _ in said) and not allow_overflow:
@@ -71,6 +84,14 @@ def read_votable(raw: bytes, columns: tuple[str, ...] = (), *, allow_overflow: b
         names = ", ".join(tables[0].colnames)[:300]
         raise Unfit(Corrupt, f"column {missing[0]!r} is not in the table; its columns: {names}")
     return tables[0]
+
+
+def _is_xml(raw: bytes) -> bool:
+    try:
+        ElementTree.fromstring(raw)
+    except ElementTree.ParseError:
+        return False
+    return True
 
 
 def _said(raw: bytes) -> list[tuple[str, str]]:

@@ -27,6 +27,10 @@ class Request:
         Cone in degrees; it reaches beyond the tile by what the density needs.
     mjds : tuple of float
         Times of the candidates: asteroids are asked for at each.
+    places : tuple of (float, float)
+        The candidates and objects, ICRS degrees, for who asks about these only ...
+    around_arcsec : float
+        ... and how far around each rows are needed.
     """
 
     catalogue: str
@@ -34,6 +38,8 @@ class Request:
     dec: float
     radius: float
     mjds: tuple[float, ...]
+    places: tuple[tuple[float, float], ...] = ()
+    around_arcsec: float = 120.0
 
 
 @runtime_checkable

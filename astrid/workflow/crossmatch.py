@@ -71,7 +71,16 @@ class CrossMatch:
         tile = read_tiles(self.cube_folder)[key.tile]
         places = {name: _positions(self._table(name), name, tile) for name in ("candidates", "objects")}
         times = tuple(np.unique(places["candidates"][1].mjd).tolist())
-        request = Request(key.catalogue, tile.ra, tile.dec, _radius(tile, self.rule), times)
+        around = [one for _, positions in places.values() for one in zip(positions.ra, positions.dec, strict=True)]
+        request = Request(
+            key.catalogue,
+            tile.ra,
+            tile.dec,
+            _radius(tile, self.rule),
+            times,
+            tuple((float(ra), float(dec)) for ra, dec in around),
+            self.rule.density_arcsec,
+        )
         sources = read_parquet(self.source.rows(request), key.catalogue)
         away = separation(sources.ra, sources.dec, request.ra, request.dec)
         sources = sources.part(away <= request.radius)

@@ -18,9 +18,11 @@ from astrid.stores.catalogue import add_cube
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
 from astrid.surveys import StampSurvey
+from astrid.workflow.archive_catalogues import ArchiveCatalogues
 from astrid.workflow.crossmatch import crossmatch
 from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
+from astrid.workflow.fetch import fetcher_of
 from astrid.workflow.ingest import ingest
 from astrid.workflow.preprocess import preprocess
 from astrid.workflow.reporting import report
@@ -92,8 +94,11 @@ def _preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
 
 def _detect(settings: Settings, runner: Runner, journal: Journal) -> None:
     detect(settings, runner, journal)
+    source = settings.catalogues
+    if isinstance(source, ArchiveCatalogues):
+        source = source.connected(fetcher_of(settings, runner), settings.survey.name)
     crossmatch(
-        settings.catalogues,
+        source,
         settings.crossmatch,
         cube_folder=settings.cube_folder,
         run_folder=settings.run_folder,

@@ -20,6 +20,7 @@ from astrid.report.pictures import orientation, upright
 from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, read_table, table_of, write_table
+from astrid.workflow.archive_catalogues import ArchiveCatalogues
 from astrid.workflow.evaluate import COUNTS, VERDICTS
 from astrid.workflow.event_pictures import cut_out, gather_events
 from astrid.workflow.images import GROUP, Differences, observed
@@ -64,12 +65,20 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
         configuration=settings.yaml,
         versions=versions(),
         notes=notes_of(settings),
-        acknowledgement=settings.survey.acknowledgement,
+        acknowledgement=acknowledgement_of(settings),
         example=pictures.example(cells),
         events=gather_events(settings, pictures, pictures.differences),
     )
     write_report(data, folder / "report.html")
     runner.progress.finish("report")
+
+
+def acknowledgement_of(settings: Settings) -> str:
+    """Return what users of a run's data and catalogues must cite."""
+    texts = [settings.survey.acknowledgement]
+    if isinstance(settings.catalogues, ArchiveCatalogues):
+        texts.append(settings.catalogues.acknowledgement)
+    return " ".join(text for text in texts if text)
 
 
 def split(candidates: pa.Table, verdicts: pa.Table, detector: str) -> tuple[pa.Table, pa.Table]:

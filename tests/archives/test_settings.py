@@ -1,10 +1,26 @@
 import pickle
+from dataclasses import replace
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 
-from astrid.archives import Archive, Service, acknowledgement, ibe, ps1
+from astrid.archives import (
+    Archive,
+    Fetcher,
+    Service,
+    Transient,
+    acknowledgement,
+    ibe,
+    ps1,
+    sesame,
+    skybot,
+    vizier,
+    xmatch,
+)
 from astrid.archives.acknowledgements import _texts
 from astrid.archives.ztf_light_curves import light_curves_request
+from astrid.detection.reference import GAIA
 from tests.archives.conftest import public
 
 # What production asks when nothing is said: compared with the archives' documentation, service by service.
@@ -19,6 +35,7 @@ PUBLIC = {
     "vizier": "https://vizier.cds.unistra.fr",
     "xmatch": "https://cdsxmatch.cds.unistra.fr",
     "skybot": "https://ssp.imcce.fr",
+    "sesame": "https://cds.unistra.fr",
 }
 ROW = {"filefracday": "20200531300000", "field": "400", "filtercode": "zg", "ccdid": "7", "qid": "1"}
 REQUESTS = {
@@ -53,6 +70,48 @@ def test_light_curves_are_asked_of_the_public_address():
     url = "https://irsa.ipac.caltech.edu/cgi-bin/ZTF/nph_light_curves"
     assert public().url(request.service, request.path) == url
     assert dict(request.params)["POS"] == "CIRCLE 10.000000 -5.000000 0.001389"
+
+
+ASKED = {
+    "vizier": (
+        lambda f: vizier.cone(f, GAIA, 10.0, -5.0, 0.1),
+        "https://vizier.cds.unistra.fr/viz-bin/votable",
+        "-source=I/355/gaiadr3\n-out.max=unlimited\n-out=Source,RA_ICRS,DE_ICRS,e_RA_ICRS",
+    ),
+    "xmatch": (
+        lambda f: xmatch.around(f, GAIA, [(10.0, -5.0)], 30.0),
+        "https://cdsxmatch.cds.unistra.fr/xmatch/api/v1/sync",
+        "vizier:I/355/gaiadr3",
+    ),
+    "skybot": (
+        lambda f: skybot.moving(f, 10.0, -5.0, 0.1, [59000.25], observatory="I41"),
+        "https://ssp.imcce.fr/webservices/skybot/api/conesearch.php?-ra=10.0&-dec=-5.0&-rd=0.1&-ep=2459000.75&-loc=I41",
+        "",
+    ),
+    "sesame": (lambda f: sesame.resolve(f, "NGC 4321"), "https://cds.unistra.fr/cgi-bin/nph-sesame/SNV?NGC%204321", ""),
+}
+
+
+@pytest.mark.parametrize("service", ASKED)
+def test_the_real_clients_ask_the_public_addresses_with_our_time_limits(service, tmp_path, monkeypatch):
+    sent = []
+
+    def send(self, request, **options):
+        body = request.body or ""
+        sent.append((request, body.decode() if isinstance(body, bytes) else body, options["timeout"]))
+        raise requests.ConnectionError("no network here")
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    archive = public()
+    hurried = {name: replace(one, attempts=1, interval_s=0.0) for name, one in archive.services.items()}
+    ask, url, body = ASKED[service]
+    with pytest.raises(Transient):
+        ask(Fetcher(replace(archive, services=hurried, cache=str(tmp_path))))
+    ((request, said, timeout),) = sent
+    assert request.url.startswith(url)
+    assert body in said
+    assert request.headers["User-Agent"].startswith("astrid/")
+    assert timeout == (10.0, archive.service(service).timeout_s)
 
 
 def test_without_a_word_the_public_archives_are_asked():
