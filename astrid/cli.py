@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,8 @@ Options are key=value, for example
   template=coadd|provided       evaluation.snr_min=3
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none
-  catalogues=none|local         what lies at candidates: catalogues.path=DIR of gaia.parquet, ps1.parquet, ...
+  catalogues=none|vizier|xmatch|local
+                                what lies at candidates: from the archives, or catalogues.path=DIR of gaia.parquet...
   truth=FILE                    known events of your own: CSV, VOTable or Parquet with ra and dec
   targets=WHERE                 for surveys of archives: names, a table, "ra,dec,radius", "polygon(...)"
   debug=true              show the traceback of an error
@@ -270,7 +271,7 @@ def build(config: DictConfig, command: str = "run") -> Settings:
             raise UsageError(
                 f'survey={parts["survey"].name} needs targets=...: names, a table, "ra,dec,radius" or "polygon(...)"'
             )
-        parts["targets"] = parse_targets(plain["targets"], root=Path.cwd())
+        parts["targets"] = parse_targets(plain["targets"], root=Path.cwd(), resolve=_resolver(parts["archive"]))
         plain["source"] = {
             "targets": parts["targets"].as_rows(),
             "selection": plain["selection"],
@@ -294,6 +295,23 @@ def build(config: DictConfig, command: str = "run") -> Settings:
         yaml=OmegaConf.to_yaml(config, resolve=True),
         root=Path.cwd(),
     )
+
+
+def _resolver(archive: Any) -> Callable[[str], tuple[float, float] | None]:
+    """Return what asks the name service, once for each name."""
+    from astrid.archives import ArchiveError, Fetcher
+    from astrid.archives.sesame import resolve
+
+    def ask(name: str) -> tuple[float, float] | None:
+        try:
+            return resolve(Fetcher(archive), name)
+        except ArchiveError as error:
+            raise UsageError(
+                f"targets: no object {name!r} in catalogs/pilot_fields.csv or pilot_events.csv, and the name service "
+                f"could not be asked: {error}; or give its position, like 210.8,+54.3"
+            ) from error
+
+    return ask
 
 
 def _built(group: str, make: Any) -> Any:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from astrid.archives.checks import Unfit, is_html
 from astrid.archives.fetch import Download, Fetcher
-from astrid.archives.outcomes import Corrupt, Transient
+from astrid.archives.outcomes import Corrupt, NoCoverage, Transient
 
 SERVICE = "sesame"
 PATH = "/cgi-bin/nph-sesame/SNV"
@@ -21,12 +21,22 @@ _POSITION = re.compile(r"^%J +([0-9.]+) +([+-]?[0-9.]+)\b.*$", re.MULTILINE)
 def resolve(fetcher: Fetcher, name: str) -> tuple[float, float] | None:
     """Return ICRS degrees of a name; None where no database knows it.
 
+    A position is kept for good, so that the same name is the same place; that nobody knows it is believed for
+    ``archive.metadata_days``.
+
     Raises
     ------
     Transient, Permanent, Corrupt
         The outcomes of `astrid.archives.outcomes`.
     """
-    return position_in(fetcher.read(request(name)).decode("utf-8", errors="replace"))
+    asked = request(name)
+    note = fetcher.cache.find(SERVICE, fetcher.key(asked))
+    try:
+        known = note is not None and note["outcome"] == "ok"
+        path = fetcher.cache.path_of(note["sha256"]) if note is not None and known else fetcher.fetch(asked).path
+    except NoCoverage:
+        return None
+    return position_in(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def request(name: str) -> Download:
@@ -55,8 +65,10 @@ class SesameAnswer:
         if "#====Done" not in text:
             raise Unfit(Corrupt, "the answer does not end as answers of the name service do")
         found = position_in(text)
-        if found is None and "nothing found" not in text.lower():
+        if found is None and "nothing found" in text.lower():
+            raise Unfit(NoCoverage, "no database knows the name")
+        if found is None:
             raise Unfit(Transient, f"the answer holds no position and does not say why: {text[:150]!r}")
-        if found is not None and not (0 <= found[0] <= 360 and -90 <= found[1] <= 90):
+        if not (0 <= found[0] <= 360 and -90 <= found[1] <= 90):
             raise Unfit(Corrupt, f"{found} is no position on the sky")
-        return ("a position" if found else "nobody knows the name",)
+        return ("a position",)

@@ -8,10 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from astrid.archives import Archive, Corrupt, Fetcher, NoCoverage, Permanent, Transient, ibe, ps1
+from astrid.archives import (
+    Archive,
+    Corrupt,
+    Fetcher,
+    NoCoverage,
+    Permanent,
+    Transient,
+    ibe,
+    ps1,
+    sesame,
+    skybot,
+    vizier,
+    xmatch,
+)
 from astrid.archives.ztf_light_curves import light_curves, light_curves_request
+from astrid.detection.reference import GAIA, PS1, SDSS
 from tests.archives.conftest import public
 from tests.archives.emulator import Sky
 from tests.archives.emulator.irsa import _reference_row, _references, _row, quadrants
@@ -39,6 +54,11 @@ class ClientPath:
     empty: type[Exception] | None
 
 
+def rows(path):
+    """What a file of rows holds."""
+    return pq.ParquetFile(path).read()
+
+
 PATHS = {
     "ztf search": ClientPath(
         lambda f: ibe.search(f, ibe.search_request("sci", RA, DEC, size_deg=0.05, columns=COLUMNS)), None
@@ -63,6 +83,11 @@ PATHS = {
     "ps1 stack": ClientPath(
         lambda f: f.read(ps1.cutout(WARP.partition(".wrp.")[0] + ".stk.r.unconv.fits", RA, DEC, 64)), NoCoverage
     ),
+    "vizier gaia": ClientPath(lambda f: rows(vizier.cone(f, GAIA, RA, DEC, 0.01)), None),
+    "vizier ps1": ClientPath(lambda f: rows(vizier.cone(f, PS1, RA, DEC, 0.01)), None),
+    "xmatch sdss": ClientPath(lambda f: rows(xmatch.around(f, SDSS, [(RA, DEC)], 40.0)), None),
+    "skybot": ClientPath(lambda f: rows(skybot.moving(f, RA, DEC, 0.1, [59000.3])), None),
+    "sesame": ClientPath(lambda f: sesame.resolve(f, NAME) or (), None),
     "ztf light curves": ClientPath(lambda f: light_curves(f, light_curves_request(RA, DEC, 60.0)), None),
 }
 
