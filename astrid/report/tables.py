@@ -147,21 +147,22 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
     unit = next((str(r["flux_unit"]) for r in rows if r["flux_unit"]), "")
     columns = (
         Column("Candidate", is_number=False), Column("Object", is_number=False), Column("S/N"), Column("Score"),
-        Column("Tile"), Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"), Column("RA", "deg"),
+        *_MATCH_COLUMNS, Column("Tile"), Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"),
+        Column("RA", "deg"),
         Column("Dec", "deg"), Column("x", "px"), Column("y", "px"), Column("Flux", unit), Column("± Flux", unit),
-        Column("FWHM", "px"), Column("Sign", is_number=False), *_MATCH_COLUMNS,
+        Column("FWHM", "px"), Column("Sign", is_number=False),
     )  # fmt: skip
     shown = [
         (
             _words(r["candidate_id"], 16), _words(r["object_id"], 16),
             _numeric(r, "significance", lambda v: fixed(v, 1)),
-            _numeric(r, "score", lambda v: fixed(v, 2)), _numeric(r, "tile", lambda v: fixed(v, 0)),
+            _numeric(r, "score", lambda v: fixed(v, 2)), *_match(r), _numeric(r, "tile", lambda v: fixed(v, 0)),
             _numeric(r, "epoch", lambda v: fixed(v, 0)), _words(r["band"], 12),
             _numeric(r, "mjd", lambda v: fixed(v, 4).replace(",", "")), _numeric(r, "ra", lambda v: fixed(v, 5)),
             _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
             _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number),
             _numeric(r, "flux_error", lambda v: number(v, 2)),
-            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"), *_match(r),
+            _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"),
         )
         for r in _ranked(rows, "significance")[:MAX_ROWS]
     ]  # fmt: skip
@@ -173,22 +174,22 @@ def tabulate_objects(objects: pa.Table) -> Table:
     rows = objects.to_pylist()
     unit = next((str(r["flux_unit"]) for r in rows if r["flux_unit"]), "")
     columns = (
-        Column("Object", is_number=False), Column("Peak S/N"), Column("Score"), Column("Candidates"), Column("Epochs"),
+        Column("Object", is_number=False), Column("Peak S/N"), Column("Score"), *_MATCH_COLUMNS, Column("Candidates"),
+        Column("Epochs"),
         Column("Bands", is_number=False), Column("Tile"), Column("RA", "deg"), Column("Dec", "deg"), Column("x", "px"),
         Column("y", "px"), Column("Position error", "px"), Column("First", "MJD"), Column("Last", "MJD"),
-        Column("Peak flux", unit), *_MATCH_COLUMNS,
+        Column("Peak flux", unit),
     )  # fmt: skip
     shown = [
         (
             _words(r["object_id"], 16), _numeric(r, "peak_significance", lambda v: fixed(v, 1)),
-            _numeric(r, "score", lambda v: fixed(v, 2)), _numeric(r, "n_candidates", lambda v: fixed(v, 0)),
+            _numeric(r, "score", lambda v: fixed(v, 2)), *_match(r), _numeric(r, "n_candidates", lambda v: fixed(v, 0)),
             _numeric(r, "n_epochs", lambda v: fixed(v, 0)), _words(r["bands"], 24),
             _numeric(r, "tile", lambda v: fixed(v, 0)), _numeric(r, "ra", lambda v: fixed(v, 5)),
             _numeric(r, "dec", lambda v: fixed(v, 5)), _numeric(r, "x", lambda v: fixed(v, 1)),
             _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "position_error", lambda v: fixed(v, 2)),
             _numeric(r, "first_mjd", lambda v: fixed(v, 3).replace(",", "")),
             _numeric(r, "last_mjd", lambda v: fixed(v, 3).replace(",", "")), _numeric(r, "peak_flux", number),
-            *_match(r),
         )
         for r in _ranked(rows, "peak_significance")[:MAX_ROWS]
     ]  # fmt: skip
