@@ -1,4 +1,4 @@
-"""Sesame: knows the fields of the sky by name."""
+"""Sesame: knows the fields of the sky by name, and M31."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from tests.archives.emulator.server import Reply, Request
 from tests.archives.emulator.sky import Sky
 
 NAME = "sesame"
+KNOWN = {"M31": (10.6847083, 41.26875)}
 
 
 def answer(request: Request, sky: Sky) -> Reply:
@@ -13,7 +14,7 @@ def answer(request: Request, sky: Sky) -> Reply:
     if not request.path.startswith("/cgi-bin/nph-sesame/"):
         return Reply(b"no such page\n", 404, "text/plain")
     name = next(iter(request.query), "")
-    place = {one: (ra, dec) for one, ra, dec in sky.centres}.get(name)
+    place = (KNOWN | {one: (ra, dec) for one, ra, dec in sky.centres}).get(name)
     lines = [f"# {name}\t#Q22523722"]
     if place is None or request.empty:
         lines += ["#! *** Nothing found *** "]
