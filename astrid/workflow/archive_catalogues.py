@@ -35,6 +35,10 @@ class ArchiveCatalogues:
     observatory : str
         Where the exposures were taken, for asteroids: a code of the Minor Planet Center; by default that of the
         survey, else the centre of the Earth.
+    light_curves : int
+        Of so many objects, the most significant, the light curves of ZTF are fetched too.
+    light_curves_arcsec : float
+        How far around each.
     fetcher : Fetcher, optional
         Asks and keeps what comes; the run sets it.
     """
@@ -42,6 +46,8 @@ class ArchiveCatalogues:
     catalogues: Sequence[str] = tuple(CATALOGUES)
     through: Literal["vizier", "xmatch"] = "vizier"
     observatory: str = ""
+    light_curves: int = 0
+    light_curves_arcsec: float = 2.0
     fetcher: Fetcher | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +58,12 @@ class ArchiveCatalogues:
             raise ValueError(f"catalogues.catalogues: no catalogue {unknown[0]!r}; there are {', '.join(CATALOGUES)}")
         if self.through not in ("vizier", "xmatch"):
             raise ValueError(f"catalogues.through must be vizier or xmatch, got {self.through!r}")
+
+        if self.light_curves < 0 or not 0 < self.light_curves_arcsec <= 600:
+            raise ValueError(
+                "catalogues.light_curves must be 0 or more and light_curves_arcsec above 0 and at most 600, "
+                f"got {self.light_curves} and {self.light_curves_arcsec}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,7 +81,7 @@ class ArchiveCatalogues:
     def acknowledgement(self) -> str:
         """What users of the rows must cite."""
         keys = [key for key in ("xmatch", "vizier") if key in (self.through, "vizier") and self.names != ("skybot",)]
-        return acknowledgement(*keys, *self.names)
+        return acknowledgement(*keys, *self.names, *(("ztf", "irsa") if self.light_curves else ()))
 
     def rows(self, request: Request) -> Path:
         """Return the rows of a catalogue; see `astrid.workflow.catalogues.CatalogueSource`."""

@@ -187,27 +187,27 @@ def crossmatch(
     keys = [CatalogueKey(tile, name) for tile in used for name in source.names if tiles[tile].frame == "sky"]
     if not any(tile.frame == "sky" for tile in tiles.values()):
         reason = "the images have no WCS, so catalogues cannot be asked about them; give the images one"
-        _record(runner, journal, [{"key": "all tiles", "status": "skipped", "reason": reason}])
+        record_outcomes(STEP, journal, [{"key": "all tiles", "status": "skipped", "reason": reason}])
         return
     ids = [sorted(tables[name][f"{name.removesuffix('s')}_id"].to_pylist()) for name in tables]
     with Journal(run_folder / "journal" / f"{STEP}-{digest(key, source.version, *ids)}") as own:
         runner.run(STEP, CrossMatch(source, rule, cube_folder, run_folder), keys, own)
         rows, ledger = own.table(MATCH_TABLE, MATCHES), own.ledger().to_pylist()
-    _record(runner, journal, [row for row in ledger if row["step"] == STEP])
+    record_outcomes(STEP, journal, [row for row in ledger if row["step"] == STEP])
     failed = {row["key"] for row in ledger if row["status"] == "failed"}
     for name, schema in (("candidates", CANDIDATES), ("objects", OBJECTS)):
         matched = with_matches(tables[name], rows.filter(pc.equal(rows["table"], name)), name, source.names, failed)
         write_table(run_folder / f"{name}.parquet", matched, schema)
 
 
-def _record(runner: Runner, journal: Journal, rows: Sequence[Mapping[str, Any]]) -> None:
+def record_outcomes(step: str, journal: Journal, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put outcomes into the ledger of the run, the latest of each key, without counting them again."""
     known = {(row["step"], row["key"]): row for row in journal.ledger().to_pylist()}
-    fresh = [{"step": STEP, **row} for row in rows]
+    fresh = [{"step": step, **row} for row in rows]
     fresh = [
         row
         for row in fresh
-        if (old := known.get((STEP, row["key"]))) is None
+        if (old := known.get((step, row["key"]))) is None
         or (old["status"], old["reason"]) != (row["status"], row["reason"])
     ]
     if fresh:

@@ -19,6 +19,7 @@ from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
 from astrid.surveys import StampSurvey
 from astrid.workflow.archive_catalogues import ArchiveCatalogues
+from astrid.workflow.archive_curves import archive_curves
 from astrid.workflow.crossmatch import crossmatch
 from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
@@ -106,6 +107,10 @@ def _detect(settings: Settings, runner: Runner, journal: Journal) -> None:
         journal=journal,
         key=settings.crossmatch_key,
     )
+    if isinstance(source, ArchiveCatalogues):
+        archive_curves(
+            source, run_folder=settings.run_folder, runner=runner, journal=journal, key=settings.crossmatch_key
+        )
 
 
 def _journals(settings: Settings, stack: ExitStack) -> dict[str, Journal]:

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from astrid.detection.reference import CATALOGUES
@@ -72,6 +74,29 @@ def test_a_service_that_failed_stops_no_other_and_is_asked_again(place, emulator
     assert statuses(place, "crossmatch") == {f"t0000/{name}": "failed" if name == "skybot" else "done" for name in said}
     assert detect(place, url, "catalogues=vizier").code == 0
     assert status(place)["skybot"] <= {"matched", "no match", "empty"}
+
+
+def test_objects_bring_the_light_curves_of_ztf_and_one_that_fails_stops_nothing(place, emulator):
+    url = emulator.fault("500x2@nph_light_curves", "curves")
+    more = (
+        "catalogues=vizier",
+        "catalogues.catalogues=[gaia]",
+        "catalogues.light_curves=5",
+        "archive.services.irsa.attempts=2",
+    )
+    assert detect(place, url, *more).code == 1
+    assert "failed" in statuses(place, "context").values()
+    assert detect(place, url, *more).code == 0
+    rows = pq.read_table(place.run("run") / "ztf_light_curves.parquet").to_pandas()
+    objects = read_table(place.run("run") / "objects.parquet", OBJECTS).to_pandas().set_index("object_id")
+    assert len(rows) > 3
+    assert set(rows["object_id"]) <= set(objects.index)
+    away = objects.loc[rows["object_id"]]
+    assert (
+        np.hypot(rows["ra"].to_numpy() - away["ra"].to_numpy(), rows["dec"].to_numpy() - away["dec"].to_numpy()).max()
+        < 3 / 3600
+    )
+    assert np.isfinite(rows["magnitude"]).all()
 
 
 def test_not_asked_and_empty_are_two_things(place, emulator):
