@@ -85,7 +85,7 @@ def _ask(fetcher: Fetcher, ra: float, dec: float, radius: float, mjd: float, obs
 
     answer = VoTable(_COLUMNS, nothing=NOTHING)
     client = SkybotClass()
-    client._session.mount("https://", PoliteAdapter(fetcher.transport, SERVICE, check=answer.read))
+    PoliteAdapter(fetcher.transport, SERVICE, check=answer.read).mount(client._session)
     response = client.cone_search_async(
         SkyCoord(ra, dec, unit="deg"),
         radius * units.deg,

@@ -239,7 +239,7 @@ class Transport:
 class PoliteAdapter(HTTPAdapter):
     """Gives the session of another library our addresses, time limits, rates and outcomes.
 
-    ``session.mount("https://vizier.cds.unistra.fr", PoliteAdapter(transport, "vizier"))``
+    ``PoliteAdapter(transport, "vizier").mount(session)``
 
     Parameters
     ----------
@@ -261,14 +261,20 @@ class PoliteAdapter(HTTPAdapter):
         self.transport, self.name, self.html, self.check = transport, name, html, check
         super().__init__(max_retries=0)
 
+    def mount(self, session: requests.Session) -> None:
+        """Let everything that a session asks, redirections included, pass through here."""
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, self)
+
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, again where a failure may pass; raises the four outcomes."""
         archive = self.transport.archive
         service = archive.service(self.name)
-        request.url = archive.redirected(self.name, str(request.url))
+        if archive.base_url is None or not str(request.url).startswith(archive.base_url):
+            request.url = archive.redirected(self.name, str(request.url))
         request.headers["User-Agent"] = archive.user_agent
         kwargs["timeout"] = (min(CONNECT_SECONDS, service.timeout_s), service.timeout_s)
-        if _is_loopback(request.url):
+        if _is_loopback(str(request.url)):
             kwargs["proxies"] = {}
         send = super().send
 

@@ -53,7 +53,7 @@ def _ask(fetcher: Fetcher, catalogue: ReferenceCatalogue, ra: float, dec: float,
 
     answer = VoTable(catalogue.required)
     client = VizierClass(columns=list(catalogue.columns), row_limit=-1)  # its default is 50 rows
-    client._session.mount("https://", PoliteAdapter(fetcher.transport, SERVICE, check=answer.read))
+    PoliteAdapter(fetcher.transport, SERVICE, check=answer.read).mount(client._session)
     response = client.query_region_async(
         SkyCoord(ra, dec, unit="deg"), radius=radius * units.deg, catalog=catalogue.vizier, cache=False, frame="icrs"
     )

@@ -68,7 +68,7 @@ def _ask(
     client = XMatchClass()
     client.URL = f"{fetcher.archive.service(SERVICE).url}/xmatch/api/v1/sync"  # the one of 0.4.11 is out of date
     client.is_table_available = lambda table: isinstance(table, str)  # else it asks for the list of all tables first
-    client._session.mount("https://", PoliteAdapter(fetcher.transport, SERVICE, check=answer.read))
+    PoliteAdapter(fetcher.transport, SERVICE, check=answer.read).mount(client._session)
     ra, dec = np.array(places, float).T
     upload = Table({"astrid_ra": ra, "astrid_dec": dec})  # names that no catalogue has
     response = client.query_async(

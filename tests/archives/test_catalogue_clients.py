@@ -1,19 +1,29 @@
+import io
 import json
 import os
+import pickle
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.response import HTTPResponse
 
-from astrid.archives import Corrupt, Permanent, Transient, sesame, skybot, vizier, xmatch
+from astrid.archives import Corrupt, Fetcher, Permanent, Transient, sesame, skybot, vizier, xmatch
 from astrid.archives.rows import arrow_of
+from astrid.archives.transport import PoliteAdapter
 from astrid.archives.votables import VoTable, read_votable
 from astrid.detection.crossmatch import MatchRule, lies_at, match
 from astrid.detection.neighbours import Positions
 from astrid.detection.reference import ALLWISE, CATALOGUES, GAIA, PS1, SDSS, SKYBOT, Kind
-from astrid.workflow.catalogues import read_parquet
+from astrid.errors import DataError
+from astrid.workflow.archive_catalogues import ArchiveCatalogues
+from astrid.workflow.catalogues import Request, read_parquet
 from tests.archives.emulator import Sky
 from tests.archives.emulator.catalogues import SEEN_MJD
 
@@ -244,3 +254,61 @@ def test_every_catalogue_of_vizier_can_be_asked_of_both_services():
         "II/389/ps1_dr2",
         "II/328/allwise",
     ]
+
+
+def test_a_source_that_is_sent_to_a_worker_asks_the_same_server(fetcher):
+    source = ArchiveCatalogues(["gaia"]).connected(fetcher(timeout_s=20.0), "ztf")
+    sent = pickle.loads(pickle.dumps(source))
+    request = Request("gaia", RA, DEC, 0.01, (59000.3,), ((RA, DEC),))
+    assert sent.rows(request) == source.rows(request)
+    assert sent.version == source.version
+    assert sent.observatory == "I41"
+    assert replace(source, through="xmatch").version != source.version
+    with pytest.raises(DataError, match="not connected"):
+        ArchiveCatalogues(["gaia"]).rows(request)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"catalogues": ["gaia", "usno"]}, "usno"),
+        ({"through": "tap"}, "tap"),
+        ({"light_curves": -1}, "light_curves must be 0 or more"),
+        ({"light_curves_arcsec": 700.0}, "700"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(options, what):
+    with pytest.raises(ValueError, match=what):
+        ArchiveCatalogues(**options)
+
+
+def test_an_answer_that_drips_ends_at_the_deadline(emulator, fetcher):
+    slow = fetcher(emulator.fault("drip", "drips"), attempts=1, deadline_s=0.3, timeout_s=2.0)
+    started = time.monotonic()
+    with pytest.raises(Transient, match=r"not complete after 0\.3 s"):
+        vizier.cone(slow, GAIA, RA, DEC, 0.02)
+    assert time.monotonic() - started < 3.0
+
+
+@pytest.mark.parametrize("to", ["https://ssp.imcce.fr/moved/here", "http://vo.imcce.fr/elsewhere"])
+def test_a_service_that_moved_is_followed_within_our_limits(to, fetcher, monkeypatch):
+    asked = []
+
+    def send(self, request, **options):
+        asked.append((request.url, options["timeout"]))
+        response = requests.Response()
+        response.request, response.url = request, request.url
+        body = b"" if len(asked) == 1 else b"answer"
+        response.status_code = 302 if len(asked) == 1 else 200
+        if len(asked) == 1:
+            response.headers["Location"] = to
+        response.raw = HTTPResponse(io.BytesIO(body), status=response.status_code, preload_content=False)
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    one = Fetcher(replace(fetcher().archive, base_url=None))
+    session = requests.Session()
+    PoliteAdapter(one.transport, "skybot").mount(session)
+    assert session.get("https://ssp.imcce.fr/old").content == b"answer"
+    assert [url for url, _ in asked] == ["https://ssp.imcce.fr/old", to]
+    assert all(timeout == (0.5, 0.5) for _, timeout in asked)
