@@ -87,7 +87,7 @@ class FitsImage:
                 data = gzip.decompress(data)
             except (OSError, EOFError, zlib.error) as error:
                 raise Unfit(Corrupt, f"the gzip data do not decompress ({error})") from error
-        _check_length(data)
+        check_length(data)
         found = ["FITS of full length"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -234,7 +234,7 @@ def _beginning(path: Path) -> bytes:
     return beginning
 
 
-def _check_length(data: bytes) -> None:
+def check_length(data: bytes) -> None:
     """Walk the headers of a FITS file; what they promise must be there."""
     if data[:9] != b"SIMPLE  =":
         raise Unfit(Corrupt, f"no FITS file; it begins with {data[:24]!r}")

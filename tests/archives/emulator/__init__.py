@@ -4,10 +4,10 @@ A service joins with a module here that has ``NAME`` (as in ``conf/archive/publi
 ``answer(request, sky)``, and with its line in `SERVICES`.
 """
 
-from tests.archives.emulator import irsa, ps1, sesame, skybot, vizier, xmatch
+from tests.archives.emulator import irsa, mast, ps1, sesame, skybot, vizier, xmatch
 from tests.archives.emulator.server import Emulator, Reply, Request
 from tests.archives.emulator.sky import Sky
 
-SERVICES = {module.NAME: module.answer for module in (irsa, ps1, vizier, xmatch, skybot, sesame)}
+SERVICES = {module.NAME: module.answer for module in (irsa, ps1, mast, vizier, xmatch, skybot, sesame)}
 
 __all__ = ["SERVICES", "Emulator", "Reply", "Request", "Sky"]
