@@ -19,6 +19,7 @@ from astrid.archives import (
     Permanent,
     Transient,
     ibe,
+    mast,
     ps1,
     sesame,
     skybot,
@@ -27,9 +28,12 @@ from astrid.archives import (
 )
 from astrid.archives.ztf_light_curves import light_curves, light_curves_request
 from astrid.detection.reference import GAIA, PS1, SDSS
+from astrid.surveys.fetched import Place
+from astrid.surveys.hst import observations_request, products_request
 from tests.archives.conftest import public
 from tests.archives.emulator import Sky
 from tests.archives.emulator.irsa import _reference_row, _references, _row, quadrants
+from tests.archives.emulator.mast import SECTOR
 
 NAME, RA, DEC = Sky().centres[0]
 COLUMNS = ("field", "ccdid", "qid", "filtercode", "obsjd", "filefracday")
@@ -82,6 +86,13 @@ PATHS = {
     "ps1 variance": ClientPath(lambda f: f.read(ps1.cutout(f"{WARP}.wt.fits", RA, DEC, 64)), NoCoverage),
     "ps1 stack": ClientPath(
         lambda f: f.read(ps1.cutout(WARP.partition(".wrp.")[0] + ".stk.r.unconv.fits", RA, DEC, 64)), NoCoverage
+    ),
+    "tess sectors": ClientPath(lambda f: mast.sectors(f, mast.sectors_request(RA, DEC)), None),
+    "tess cutout": ClientPath(lambda f: f.read(mast.tess_cutout(RA, DEC, 12, SECTOR)), NoCoverage),
+    "hst search": ClientPath(lambda f: mast.search(f, observations_request(Place(NAME, RA, DEC, 30.0))), None),
+    "hst products": ClientPath(lambda f: mast.search(f, products_request(["10", "11"])), None),
+    "hst file": ClientPath(
+        lambda f: f.read(mast.file_request(f"mast:HST/product/hst_{NAME}_0_f606w_drc.fits")), Permanent
     ),
     "vizier gaia": ClientPath(lambda f: rows(vizier.cone(f, GAIA, RA, DEC, 0.01)), None),
     "vizier ps1": ClientPath(lambda f: rows(vizier.cone(f, PS1, RA, DEC, 0.01)), None),

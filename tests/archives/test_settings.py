@@ -12,6 +12,7 @@ from astrid.archives import (
     Transient,
     acknowledgement,
     ibe,
+    mast,
     ps1,
     sesame,
     skybot,
@@ -39,6 +40,10 @@ PUBLIC = {
 }
 ROW = {"filefracday": "20200531300000", "field": "400", "filtercode": "zg", "ccdid": "7", "qid": "1"}
 REQUESTS = {
+    "tess sectors": (mast.sectors_request(10.0, -5.0), "https://mast.stsci.edu/tesscut/api/v0.1/sector"),
+    "tess cutout": (mast.tess_cutout(10.0, -5.0, 30, 1), "https://mast.stsci.edu/tesscut/api/v0.1/astrocut"),
+    "mast search": (mast.search_request("Mast.Caom.Products", {}), "https://mast.stsci.edu/api/v0/invoke"),
+    "mast file": (mast.file_request("mast:HST/product/a.fits"), "https://mast.stsci.edu/api/v0.1/Download/file"),
     "ps1 list of files": (
         ps1.files_request(10.0, -5.0, bands=("g",), types=("warp",)),
         "https://ps1images.stsci.edu/cgi-bin/ps1filenames.py",

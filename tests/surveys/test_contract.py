@@ -15,7 +15,9 @@ from astropy.wcs import WCS
 from astrid.image import Exposure
 from astrid.schema import KNOWN_EVENTS, MaskBit
 from astrid.surveys.base import Survey
+from astrid.surveys.hst import Hst
 from astrid.surveys.ps1 import Ps1
+from astrid.surveys.tess import Tess
 from astrid.surveys.ztf import Ztf
 from tests.archives.registering import registered
 from tests.surveys.packet_builders import alert, container, rubin_alert, winter_alert, winter_schema
@@ -73,9 +75,21 @@ def fetched_ps1(folder):
     return {"bands": ("r",)}
 
 
+def fetched_hst(folder):
+    registered(Hst(), folder)
+    return {}
+
+
+def fetched_tess(folder):
+    registered(Tess(), folder)
+    return {}
+
+
 SURVEYS = {
     "directory": ("astrid.surveys.directory.Directory", night),
     "simulated": ("astrid.surveys.simulated.Simulated", small_sky),
+    "hst": ("astrid.surveys.hst.Hst", fetched_hst),
+    "tess": ("astrid.surveys.tess.Tess", fetched_tess),
     "ps1": ("astrid.surveys.ps1.Ps1", fetched_ps1),
     "ztf": ("astrid.surveys.ztf.Ztf", fetched_ztf),
     "ztf_alerts": ("astrid.surveys.ztf_alerts.ZtfAlerts", ztf_packets),
