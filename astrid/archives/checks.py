@@ -70,6 +70,8 @@ class FitsImage:
         Whether an image without a finite pixel is as good (masks, where no data is not 0).
     needs_wcs : bool
         Whether a celestial WCS must be there.
+    may_be_constant : bool
+        Whether an image all of one value is as good; some services send that where they have nothing.
     """
 
     ra: float | None = None
@@ -77,6 +79,7 @@ class FitsImage:
     margin_pixels: float = 0.0
     may_be_blank: bool = False
     needs_wcs: bool = True
+    may_be_constant: bool = True
 
     def __call__(self, path: Path) -> tuple[str, ...]:
         """Read every HDU."""
@@ -107,6 +110,8 @@ class FitsImage:
                     found.append(f"{finite:.4f} of the pixels are finite")
                     if finite == 0.0 and not self.may_be_blank:
                         raise Unfit(NoCoverage, "the image has no finite pixel")
+                    if not self.may_be_constant and np.nanmin(pixels) == np.nanmax(pixels):
+                        raise Unfit(NoCoverage, f"every pixel is {float(np.nanmin(pixels)):g}")
                     if self.needs_wcs:
                         found.append(self._check_wcs(header, pixels.shape))
             except Unfit:

@@ -11,16 +11,23 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from astrid.archives.cache import Cache, key_of
 from astrid.archives.checks import Check, Content
 from astrid.archives.limiter import FileLimiter, Limiter
-from astrid.archives.outcomes import NoCoverage
+from astrid.archives.outcomes import NoCoverage, Transient
 from astrid.archives.settings import Archive
-from astrid.archives.transport import Transport
+from astrid.archives.transport import Answer, Transport
 
 _FETCHERS: dict[str, Fetcher] = {}
+
+
+class Way(Protocol):
+    """Gets a file by more than one request."""
+
+    def __call__(self, fetcher: Fetcher, download: Download, part: Path) -> Answer:
+        """Write the file to ``part``; raises the outcomes of `astrid.archives.outcomes`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Download:
         Whether the answer changes with time: it is used again for ``archive.metadata_days`` only.
     optional : bool
         Whether the exposure is of use without it.
+    html : bool
+        Whether the answer is a web page; the check must then tell it from others.
+    way : callable, optional
+        Gets the file where that takes more than one request.
+    otherwise : tuple of Download
+        Other services to ask, in order, where this one has nothing there or does not answer.
     about : mapping
         What the note beside the file says of it: survey, band, mjd, acknowledgement...
     """
@@ -64,6 +77,9 @@ class Download:
     whole: bool = False
     is_search: bool = False
     optional: bool = False
+    html: bool = False
+    way: Way | None = None
+    otherwise: tuple[Download, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -111,19 +127,45 @@ class Fetcher:
         return key_of(self.archive.url(download.service, download.path), download.params, download.data)
 
     def cached(self, download: Download) -> dict[str, Any] | None:
-        """Return the note of a request that needs no fetching, else None."""
+        """Return the note of a request that needs no fetching, else None; any of those that may answer it will do."""
+        notes = [self._cached(one) for one in (download, *download.otherwise)]
+        return next((note for note in notes if note and note["outcome"] == "ok"), None if None in notes else notes[0])
+
+    def _cached(self, download: Download) -> dict[str, Any] | None:
         age = self.archive.metadata_days * 86400 if download.is_search else None
         return self.cache.find(download.service, self.key(download), age)
 
     def fetch(self, download: Download) -> Fetched:
         """Return the file of a request, from the cache where it is there.
 
+        Where the service has nothing or does not answer, the requests of ``otherwise`` are tried in order; the note
+        says which service answered. A file that any of them brought before is used again.
+
         Raises
         ------
         Transient, NoCoverage, Permanent, Corrupt
             The outcomes of `astrid.archives.outcomes`. "No coverage" is remembered, the others are not.
         """
-        note = self.cached(download)
+        requests = (download, *download.otherwise)
+        known = next((one for one in requests if (self._cached(one) or {}).get("outcome") == "ok"), None)
+        if known is not None:
+            return self._fetch(known)
+        failures: list[NoCoverage | Transient] = []
+        for one in requests:
+            try:
+                return self._fetch(one)
+            except (NoCoverage, Transient) as error:
+                failures.append(error)
+        # what may answer later is no proof that there is nothing
+        worst = next((error for error in failures if isinstance(error, Transient)), failures[0])
+        others = "; ".join(f"{error.service}: {error.reason}" for error in failures if error is not worst)
+        if others:
+            reason = f"{worst.reason}; also {others}"
+            raise type(worst)(worst.service, worst.url, reason, worst.retry_after) from worst
+        raise worst
+
+    def _fetch(self, download: Download) -> Fetched:
+        note = self._cached(download)
         if note is not None:
             if note["outcome"] != "ok":
                 raise NoCoverage(download.service, note["url"], f"{note['reason']} (asked {note['received_utc']})")
@@ -139,16 +181,7 @@ class Fetcher:
         }
         with self._part(download, key) as (part, resume):
             try:
-                answer = self.transport.fetch(
-                    download.service,
-                    download.path,
-                    part,
-                    download.check,
-                    params=download.params,
-                    data=download.data,
-                    nothing=download.nothing,
-                    resume=resume,
-                )
+                answer = download.way(self, download, part) if download.way else self._directly(download, part, resume)
             except NoCoverage as error:
                 base |= {"url": error.url, "reason": error.reason, "received_utc": _now()}
                 ttl = min(self.archive.no_coverage_days, self.archive.metadata_days if download.is_search else 1e9)
@@ -160,10 +193,24 @@ class Fetcher:
                 "bytes": answer.size,
                 "checks": answer.checks,
                 "headers": dict(answer.headers),
+                "found": dict(answer.found),
                 "received_utc": _now(),
             }
             note = self.cache.add(download.service, key, part, base)
         return Fetched(self.cache.path_of(answer.sha256), note, True)
+
+    def _directly(self, download: Download, part: Path, resume: bool) -> Answer:
+        return self.transport.fetch(
+            download.service,
+            download.path,
+            part,
+            download.check,
+            params=download.params,
+            data=download.data,
+            nothing=download.nothing,
+            resume=resume,
+            html=download.html,
+        )
 
     def read(self, download: Download) -> bytes:
         """Return the content of a request; see `fetch`."""

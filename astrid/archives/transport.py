@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ class Answer:
         What identifies the version that the service sent.
     resumed_at : int
         Bytes that were there from an interrupted attempt.
+    found : mapping
+        What the service said of the file elsewhere, as text.
     """
 
     url: str
@@ -56,6 +58,7 @@ class Answer:
     checks: tuple[str, ...]
     headers: Mapping[str, str]
     resumed_at: int = 0
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport:
@@ -98,6 +101,7 @@ class Transport:
         data: str | Sequence[tuple[str, str]] | None = None,
         nothing: Sequence[int] = (),
         resume: bool = False,
+        html: bool = False,
     ) -> Answer:
         """Ask a service and write what it sends to a file.
 
@@ -117,6 +121,8 @@ class Transport:
             Status codes by which this service says that it has nothing there.
         resume : bool
             Whether to go on with a part that is there.
+        html : bool
+            Whether a web page is an answer; the check must then tell it from others.
 
         Raises
         ------
@@ -129,7 +135,7 @@ class Transport:
         resume = resume and service.resume
 
         def once() -> Answer:
-            answer = self._receive(name, service, method, url, data, part, nothing, resume)
+            answer = self._receive(name, service, method, url, data, part, nothing, resume, html)
             try:
                 return Answer(url, answer.size, answer.sha256, check(part), answer.headers, answer.resumed_at)
             except Unfit as error:
@@ -198,6 +204,7 @@ class Transport:
         part: Path,
         nothing: Sequence[int],
         resume: bool,
+        html: bool,
     ) -> Answer:
         """Send a request once and write its body to ``part``."""
         started = time.monotonic()
@@ -208,7 +215,7 @@ class Transport:
         ) as response:
             if response.status_code == 416:  # what was there of the file is not a part of the present one
                 _forget(part)
-            judge(name, url, response, nothing)
+            judge(name, url, response, nothing, html=html)
             if response.status_code == 206 and offset == 0:
                 raise Corrupt(name, url, "a part came where the whole was asked for")
             if response.status_code != 206:
