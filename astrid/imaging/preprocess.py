@@ -285,12 +285,12 @@ class Preprocess:
         self, stars: StarList, reference: StarList | None, info: ExposureInfo, tile: Tile, is_reference: bool
     ) -> Registration:
         if is_reference or reference is None or (not self.refine and info.wcs_header):
-            base = _identity(tile) if tile.frame == "pixel" else _tile_to_wcs(info, tile)
+            base = _identity(tile) if tile.frame == "pixel" else tile_to_wcs(info, tile)
             return Registration(base, np.zeros((2, 1)), -1, np.zeros(2), 1.0, float("nan"), len(stars))
         return self._register(stars, reference, info, tile)
 
     def _register(self, stars: StarList, reference: StarList, info: ExposureInfo, tile: Tile) -> Registration:
-        base = None if tile.frame == "pixel" else _tile_to_wcs(info, tile)
+        base = None if tile.frame == "pixel" else tile_to_wcs(info, tile)
         return register(stars, reference, base, search_pixels=self.search_pixels)
 
 
@@ -401,7 +401,8 @@ def _wcs_of(info: ExposureInfo) -> WCS:
     return WCS(Header.fromstring(info.wcs_header or ""))
 
 
-def _tile_to_wcs(info: ExposureInfo, tile: Tile) -> Base:
+def tile_to_wcs(info: ExposureInfo, tile: Tile) -> Base:
+    """Return where places of a tile lie on an exposure, by its WCS alone."""
     native, grid = _wcs_of(info), tile.wcs()
 
     def base(y: Floats, x: Floats) -> tuple[Floats, Floats]:

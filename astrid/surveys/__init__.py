@@ -1,5 +1,5 @@
 """One module per survey: list its exposures, read one."""
 
-from astrid.surveys.base import Listing, Problem, StampSurvey, Survey
+from astrid.surveys.base import ContextSurvey, Listing, Problem, StampSurvey, Survey
 
-__all__ = ["Listing", "Problem", "StampSurvey", "Survey"]
+__all__ = ["ContextSurvey", "Listing", "Problem", "StampSurvey", "Survey"]

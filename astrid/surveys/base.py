@@ -74,6 +74,15 @@ class Survey(Protocol):
 
 
 @runtime_checkable
+class ContextSurvey(Survey, Protocol):
+    """A survey of pictures without a time: they lie on no time axis, and nothing is subtracted."""
+
+    @property
+    def no_epoch(self) -> str:
+        """Why nothing is subtracted, for the summary and the report."""
+
+
+@runtime_checkable
 class StampSurvey(Survey, Protocol):
     """A survey of alert packets: stamps of an event, registered and scaled, each with its template.
 

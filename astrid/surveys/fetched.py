@@ -13,7 +13,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from astrid.archives import Download, Fetcher
+from astrid.archives import Download, Fetched, Fetcher
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo, FloatArray, MaskArray
 from astrid.schema import MaskBit
@@ -168,7 +168,7 @@ class FetchedFiles:
                 f"{folder}: no exposure of survey {self.name} is there; give targets=..., and `astrid plan survey="
                 f"{self.name} targets=...` to see what there would be"
             )
-        return Listing(tuple(sorted(exposures, key=lambda info: (info.mjd, info.exposure_id))))
+        return Listing(tuple(sorted(exposures, key=order_of_time)))
 
     def read_template(self, info: ExposureInfo) -> Exposure | None:
         """Return None: the templates are made from the exposures."""
@@ -222,12 +222,27 @@ def required_number(path: Path, headers: Headers, key: str) -> float:
     return found[1]
 
 
+def order_of_time(one: Wanted | ExposureInfo) -> tuple[float, str]:
+    """Return what exposures are sorted by; those without a time come last."""
+    return np.inf if np.isnan(one.mjd) else one.mjd, one.exposure_id
+
+
+def with_answers(wanted: Wanted, fetched: Mapping[str, Fetched]) -> Wanted:
+    """Record in ``extra["answered"]`` which service sent a file, where several could, and what it said of it."""
+    answered = {
+        kind: {"service": file.note["service"], "url": file.note["url"], **file.note.get("found", {})}
+        for kind, file in fetched.items()
+        if wanted.files[kind].otherwise
+    }
+    return replace(wanted, extra={**wanted.extra, "answered": answered}) if answered else wanted
+
+
 def merged(plans: Sequence[Plan]) -> Plan:
     """Join the plans of several places, in order of time."""
     rejected: Counter[str] = Counter()
     for plan in plans:
         rejected.update(plan.rejected)
-    wanted = sorted((one for plan in plans for one in plan.wanted), key=lambda one: (one.mjd, one.exposure_id))
+    wanted = sorted((one for plan in plans for one in plan.wanted), key=order_of_time)
     return Plan(tuple(wanted), dict(rejected))
 
 

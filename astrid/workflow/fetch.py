@@ -26,6 +26,7 @@ from astrid.surveys.fetched import (
     files_of,
     merged,
     read_registered,
+    with_answers,
     write_registered,
 )
 from astrid.targets import Images, Selection, Target, Targets, summarise, tiles_of
@@ -50,10 +51,10 @@ class Fetch:
 
     def __call__(self, key: Wanted, ticket: Ticket | None) -> Product:
         """Register the exposure; nothing is recorded before all of its files are there."""
-        files = {}
+        fetched = {}
         for kind, download in key.files.items():
             try:
-                files[kind] = self.fetcher.fetch(download).path
+                fetched[kind] = self.fetcher.fetch(download)
             except (NoCoverage, Permanent) as error:
                 if download.optional:
                     logger.warning("%s goes without its %s: %s", key.exposure_id, kind, error)
@@ -61,7 +62,8 @@ class Fetch:
                     raise CellSkipped(f"no coverage: {error}") from error
                 else:
                     raise
-        write_registered(self.folder, self.survey.register(key, files))
+        files = {kind: file.path for kind, file in fetched.items()}
+        write_registered(self.folder, self.survey.register(with_answers(key, fetched), files))
         return Product()
 
 

@@ -12,7 +12,7 @@ from astrid.image import ExposureInfo
 from astrid.schema import EXPOSURES, KNOWN_EVENTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_table, table_of, write_table
-from astrid.surveys import StampSurvey
+from astrid.surveys import ContextSurvey, StampSurvey
 from astrid.surveys.fetched import FetchedSurvey
 from astrid.workflow.fetch import fetch
 from astrid.workflow.runner import Outcome, Runner
@@ -45,8 +45,11 @@ def ingest(settings: Settings, runner: Runner, journal: Journal) -> None:
         raise DataError(f"survey {settings.survey.name}: none of {len(listing.problems)} files can be used{first}")
     path = settings.cube_folder / "exposures.parquet"
     known = read_exposures(path) if path.exists() else []
-    number = number_epochs_by_object if isinstance(settings.survey, StampSurvey) else number_epochs
-    epochs = number(listing.exposures, known)
+    if isinstance(settings.survey, ContextSurvey):
+        epochs = [(info, 0) for info in listing.exposures]  # without a time there is one of each band
+    else:
+        number = number_epochs_by_object if isinstance(settings.survey, StampSurvey) else number_epochs
+        epochs = number(listing.exposures, known)
     if [(info.exposure_id, epoch) for info, epoch in known] != [(info.exposure_id, epoch) for info, epoch in epochs]:
         write_exposures(epochs, path)
     new = [info.exposure_id for info, _ in epochs if info.exposure_id not in recorded]

@@ -17,9 +17,10 @@ from astrid.schema import LEDGER
 from astrid.stores.catalogue import add_cube
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
-from astrid.surveys import StampSurvey
+from astrid.surveys import ContextSurvey, StampSurvey
 from astrid.workflow.archive_catalogues import ArchiveCatalogues
 from astrid.workflow.archive_curves import archive_curves
+from astrid.workflow.context import preprocess_context, report_context, skip, write_no_results
 from astrid.workflow.crossmatch import crossmatch
 from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
@@ -74,6 +75,8 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
             "evaluate": lambda: evaluate(settings, runner, journals["evaluation"], ledger_of(journals)),
             "report": lambda: report(settings, runner, ledger_of(journals)),
         }
+        if isinstance(settings.survey, ContextSurvey):
+            steps |= _steps_of_context(settings, runner, journals)
         for step in wanted:
             steps[step]()
             ledger = ledger_of(journals)
@@ -81,9 +84,32 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
         return sum(1 for status in ledger["status"].to_pylist() if status == "failed")
 
 
+def _steps_of_context(settings: Settings, runner: Runner, journals: dict[str, Journal]) -> dict[str, Callable[[], Any]]:
+    """Return the steps that are others where exposures have no time."""
+
+    def subtract_nothing() -> None:
+        skip(settings, runner, journals["template"], ["template"])
+        skip(settings, runner, journals["difference"], ["subtract"])
+
+    def detect_nothing() -> None:
+        skip(settings, runner, journals["detection"], ["detect"])
+        write_no_results(settings)
+
+    return {
+        "subtract": subtract_nothing,
+        "detect": detect_nothing,
+        "evaluate": lambda: skip(settings, runner, journals["evaluation"], ["evaluate"]),
+        "report": lambda: report_context(settings, runner, ledger_of(journals)),
+    }
+
+
 def _preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
-    make = preprocess_stamps if isinstance(settings.survey, StampSurvey) else preprocess
-    make(settings, runner, journal)
+    if isinstance(settings.survey, ContextSurvey):
+        preprocess_context(settings, runner, journal)
+    elif isinstance(settings.survey, StampSurvey):
+        preprocess_stamps(settings, runner, journal)
+    else:
+        preprocess(settings, runner, journal)
     add_cube(
         settings.root / "cubes" / "catalog.yaml",
         settings.cube_key,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from astrid.archives import Archive, Fetcher
 from astrid.image import ExposureInfo
-from astrid.surveys.fetched import FetchedSurvey, Place, write_registered
+from astrid.surveys.fetched import FetchedSurvey, Place, with_answers, write_registered
 from tests.archives.conftest import QUICK, public
 from tests.archives.emulator import SERVICES, Emulator, Sky
 
@@ -28,8 +28,9 @@ def register(
     """Plan, fetch and register; return what was registered."""
     found = []
     for wanted in survey.plan(place, fetcher).wanted[:most]:
-        files = {kind: fetcher.fetch(download).path for kind, download in wanted.files.items()}
-        found.append(survey.register(wanted, files))
+        fetched = {kind: fetcher.fetch(download) for kind, download in wanted.files.items()}
+        files = {kind: file.path for kind, file in fetched.items()}
+        found.append(survey.register(with_answers(wanted, fetched), files))
         write_registered(folder, found[-1])
     return found
 

@@ -18,11 +18,13 @@ from astrid.archives import (
     NoCoverage,
     Permanent,
     Transient,
+    hips,
     ibe,
     mast,
     ps1,
     sesame,
     skybot,
+    skyview,
     vizier,
     xmatch,
 )
@@ -52,10 +54,21 @@ class ClientPath:
         What the fetcher does; returns what came, which has a length.
     empty : type or None
         Outcome of the service's own "nothing there"; None where that is an empty table.
+    only : str
+        Part of the addresses that are spoilt, where one answer takes several requests.
     """
 
     ask: Callable[[Fetcher], Any]
     empty: type[Exception] | None
+    only: str = ""
+
+
+def sky_picture():
+    return skyview.cutout("DSS2 Red", RA, DEC, 64, 64 / 3600)
+
+
+def hip_picture(service):
+    return hips.cutout("CDS/P/DSS2/red", RA, DEC, 64, 64 / 3600, service=service)
 
 
 def rows(path):
@@ -99,6 +112,11 @@ PATHS = {
     "xmatch sdss": ClientPath(lambda f: rows(xmatch.around(f, SDSS, [(RA, DEC)], 40.0)), None),
     "skybot": ClientPath(lambda f: rows(skybot.moving(f, RA, DEC, 0.1, [59000.3])), None),
     "sesame": ClientPath(lambda f: sesame.resolve(f, NAME) or (), None),
+    "skyview form": ClientPath(lambda f: f.read(skyview.form_request()), Corrupt),
+    "skyview query": ClientPath(lambda f: f.read(sky_picture()), NoCoverage, only="runquery"),
+    "skyview file": ClientPath(lambda f: f.read(sky_picture()), NoCoverage, only="tempspace"),
+    "hips2fits": ClientPath(lambda f: f.read(hip_picture("hips2fits")), NoCoverage),
+    "hips2fits mirror": ClientPath(lambda f: f.read(hip_picture("hips2fits_mirror")), NoCoverage),
     "ztf light curves": ClientPath(lambda f: light_curves(f, light_curves_request(RA, DEC, 60.0)), None),
 }
 
@@ -135,8 +153,12 @@ def test_a_fault_ends_in_its_outcome_and_the_next_healthy_call_succeeds(path, fa
     expected = client.empty if fault == "empty" else FAULTS[fault]
     case = f"{path}-{fault}".replace(" ", "-")
     attempts = 1 if fault == "429" else 2  # the wait that a 429 asks for is tested with the transport
-    spoils = 1 if fault in ("404", "empty") else attempts  # what is final is not asked again
-    spoilt = fetcher(emulator.fault(f"{fault}x{spoils}", case), attempts=attempts, timeout_s=TIMEOUT, forget=True)
+    # what is final is not asked again
+    spoils = 1 if fault == "404" or (fault == "empty" and expected is not Corrupt) else attempts
+    where = f"@{client.only}" if client.only else ""
+    spoilt = fetcher(
+        emulator.fault(f"{fault}x{spoils}{where}", case), attempts=attempts, timeout_s=TIMEOUT, forget=True
+    )
     started = time.monotonic()
     if expected is None:
         assert len(client.ask(spoilt)) == 0

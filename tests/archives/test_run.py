@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from astrid import open_cube
 from astrid.archives.cache import Cache
 from astrid.archives.checks import FitsImage
 from astrid.schema import LEDGER
@@ -19,7 +20,7 @@ from astrid.surveys.fetched import REGISTERED, files_of, read_registered
 from tests.archives.emulator.__main__ import write_tables
 from tests.workflow.conftest import Place, kill
 
-SERVICES = ("irsa", "ps1")
+SERVICES = ("irsa", "ps1", "skyview", "hips2fits", "hips2fits_mirror")
 QUICK = (
     *(f"archive.services.{name}.{key}" for name in SERVICES for key in ("interval_s=0", "backoff_s=0.01")),
     "debug=true",
@@ -211,6 +212,45 @@ def test_dask_workers_fetch_within_the_limits(place, emulator):
     assert ended.code == 0, ended.out + ended.err
     assert len(registered(place)) == 10
     assert emulator.most_running["irsa"] == 1
+
+
+PICTURES = ("survey=skyview", "survey.bands=[dss2_red,sdss_r,galex_nuv,wise_w1]")
+
+
+def test_pictures_without_a_time_are_stored_and_never_subtracted(place, emulator):
+    said = words(emulator.fault("500x0", "pictures"), *PICTURES, targets=f"{CONE};210.9107,54.3118")
+    ended = place("run", *said)
+    assert ended.code == 0, ended.out + ended.err
+    assert set(statuses(place, "fetch").values()) == set(statuses(place, "preprocess").values()) == {"done"}
+    assert len(statuses(place, "preprocess")) == 8
+    for step in ("template", "subtract", "detect", "evaluate"):
+        assert list(statuses(place, step).values()) == ["skipped"] * 8
+    reason = "mosaics without a time (epoch): they are context, never subtracted"
+    assert reason in ended.out
+    report = (place.run("run") / "report.html").read_text()
+    assert reason in report
+    assert "sent by hips2fits" in report  # SkyView of this sky has no GALEX
+    assert "SkyView facility" in report
+    cube = open_cube(next((place.folder / "cubes").glob("*/cube")))
+    assert cube.attrs["flux_unit"] == "as_sent"
+    assert dict(cube.attrs["band_units"])["sdss_r"] == "nanomaggy"
+    assert "never subtracted" in cube.attrs["context"]
+    assert np.isnan(cube.mjd.values).all()
+    assert float((cube.mask == 0).mean()) > 0.9
+    assert pq.read_table(place.run("run") / "candidates.parquet").num_rows == 0
+    assert read_json(place.run("run") / "metrics.json")["rows"] == []
+    before = len(emulator.requests())
+    assert place("run", *said).code == 0
+    assert len(emulator.requests()) == before
+
+
+def test_where_one_service_is_down_the_next_sends_the_picture(place, emulator):
+    down = words(emulator.fault("503@/skyview/", "sky-down"), *PICTURES, targets=CONE)
+    ended = place("ingest", *down, "archive.services.skyview.attempts=2", "survey.bands=[dss2_red]")
+    assert ended.code == 0, ended.out + ended.err
+    (info,) = registered(place).values()
+    assert info.extra["answered"]["science"]["service"] == "hips2fits"
+    assert info.extra["epoch"] is None
 
 
 def verify(place, emulator, url):

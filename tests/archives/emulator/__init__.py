@@ -4,10 +4,15 @@ A service joins with a module here that has ``NAME`` (as in ``conf/archive/publi
 ``answer(request, sky)``, and with its line in `SERVICES`.
 """
 
-from tests.archives.emulator import irsa, mast, ps1, sesame, skybot, vizier, xmatch
+from tests.archives.emulator import irsa, mast, ps1, sesame, skybot, skyview, vizier, xmatch
 from tests.archives.emulator.server import Emulator, Reply, Request
 from tests.archives.emulator.sky import Sky
 
 SERVICES = {module.NAME: module.answer for module in (irsa, ps1, mast, vizier, xmatch, skybot, sesame)}
+SERVICES |= {
+    "skyview": skyview.answer,
+    "hips2fits": skyview.answer_hips,
+    "hips2fits_mirror": skyview.answer_hips,
+}
 
 __all__ = ["SERVICES", "Emulator", "Reply", "Request", "Sky"]
