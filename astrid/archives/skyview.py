@@ -186,7 +186,7 @@ def read_result(page: bytes) -> Result:
     if not parser.links:
         raise Unfit(Corrupt, f"the page of results is cut short after {len(page)} bytes")
     public = urljoin(f"https://skyview{QUERY}", parser.links[0])
-    settings = dict(_SETTING.findall(text))
+    settings = dict(reversed(_SETTING.findall(text)))  # of the first image, where there are several
     found = {key: settings[f"_meta_{key}"] for key in FOUND if settings.get(f"_meta_{key}")}
     return Result(urlsplit(public).path, found)
 

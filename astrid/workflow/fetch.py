@@ -170,8 +170,12 @@ def make_plan(settings: Settings, fetcher: Fetcher) -> Planned:
 
 
 def selected(plan: Plan, place: Place, selection: Selection) -> tuple[Plan, Counter[str]]:
-    """Keep the exposures that the rules of the mission keep; count the others by rule."""
-    wanted = plan.wanted
+    """Keep the exposures that the rules of the mission keep; count the others by rule.
+
+    The rules are about times, seeing and depth: what has no time is kept.
+    """
+    timeless = tuple(one for one in plan.wanted if math.isnan(one.mjd))
+    wanted = tuple(one for one in plan.wanted if not math.isnan(one.mjd))
     images = Images(
         [one.exposure_id for one in wanted],
         [one.band for one in wanted],
@@ -181,7 +185,8 @@ def selected(plan: Plan, place: Place, selection: Selection) -> tuple[Plan, Coun
     )
     keep, out = selection.of_images(images, mjd_min=place.mjd_min, mjd_max=place.mjd_max)
     dropped = Counter(f"selection.{one.rule}" for one in out)
-    return replace(plan, wanted=tuple(one for one, stays in zip(wanted, keep, strict=True) if stays)), dropped
+    kept = tuple(one for one, stays in zip(wanted, keep, strict=True) if stays)
+    return replace(plan, wanted=kept + timeless), dropped
 
 
 def places_of(settings: Settings, targets: Targets) -> list[Place]:

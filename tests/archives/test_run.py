@@ -245,7 +245,7 @@ def test_pictures_without_a_time_are_stored_and_never_subtracted(place, emulator
 
 
 def test_where_one_service_is_down_the_next_sends_the_picture(place, emulator):
-    down = words(emulator.fault("503@/skyview/", "sky-down"), *PICTURES, targets=CONE)
+    down = words(emulator.fault("503@basicform", "sky-down"), *PICTURES, targets=CONE)
     ended = place("ingest", *down, "archive.services.skyview.attempts=2", "survey.bands=[dss2_red]")
     assert ended.code == 0, ended.out + ended.err
     (info,) = registered(place).values()

@@ -11,11 +11,13 @@ from astrid.archives import (
     Service,
     Transient,
     acknowledgement,
+    hips,
     ibe,
     mast,
     ps1,
     sesame,
     skybot,
+    skyview,
     vizier,
     xmatch,
 )
@@ -49,6 +51,19 @@ REQUESTS = {
         "https://ps1images.stsci.edu/cgi-bin/ps1filenames.py",
     ),
     "ps1 cutout": (ps1.cutout("/a.fits", 10.0, -5.0, 100), "https://ps1images.stsci.edu/cgi-bin/fitscut.cgi"),
+    "skyview form": (skyview.form_request(), "https://skyview.gsfc.nasa.gov/current/cgi/basicform.pl"),
+    "skyview query": (
+        skyview.cutout("DSS2 Red", 10.0, -5.0, 100, 0.1),
+        "https://skyview.gsfc.nasa.gov/current/cgi/runquery.pl",
+    ),
+    "hips2fits": (
+        hips.cutout("CDS/P/DSS2/red", 10.0, -5.0, 100, 0.1),
+        "https://alasky.cds.unistra.fr/hips-image-services/hips2fits",
+    ),
+    "hips2fits mirror": (
+        hips.cutout("CDS/P/DSS2/red", 10.0, -5.0, 100, 0.1, service="hips2fits_mirror"),
+        "https://alaskybis.cds.unistra.fr/hips-image-services/hips2fits",
+    ),
     "ztf search": (
         ibe.search_request("sci", 10.0, -5.0, size_deg=0.1),
         "https://irsa.ipac.caltech.edu/ibe/search/ztf/products/sci",

@@ -9,17 +9,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from astrid.image import Exposure
 from astrid.schema import KNOWN_EVENTS, MaskBit
-from astrid.surveys.base import Survey
+from astrid.surveys.base import ContextSurvey, Survey
 from astrid.surveys.hst import Hst
 from astrid.surveys.ps1 import Ps1
+from astrid.surveys.skyview import SkyView
 from astrid.surveys.tess import Tess
 from astrid.surveys.ztf import Ztf
 from tests.archives.registering import registered
+from tests.conftest import REPOSITORY
 from tests.surveys.packet_builders import alert, container, rubin_alert, winter_alert, winter_schema
 
 
@@ -85,12 +88,22 @@ def fetched_tess(folder):
     return {}
 
 
+def fetched_skyview(folder):
+    values = yaml.safe_load((REPOSITORY / "conf" / "survey" / "skyview.yaml").read_text()) | {
+        "bands": ["dss2_red", "sdss_r"]
+    }
+    del values["_target_"]
+    registered(SkyView(**values), folder)
+    return values
+
+
 SURVEYS = {
     "directory": ("astrid.surveys.directory.Directory", night),
     "simulated": ("astrid.surveys.simulated.Simulated", small_sky),
     "hst": ("astrid.surveys.hst.Hst", fetched_hst),
     "tess": ("astrid.surveys.tess.Tess", fetched_tess),
     "ps1": ("astrid.surveys.ps1.Ps1", fetched_ps1),
+    "skyview": ("astrid.surveys.skyview.SkyView", fetched_skyview),
     "ztf": ("astrid.surveys.ztf.Ztf", fetched_ztf),
     "ztf_alerts": ("astrid.surveys.ztf_alerts.ZtfAlerts", ztf_packets),
     "rubin_alerts": ("astrid.surveys.rubin_alerts.RubinAlerts", rubin_table),
@@ -130,11 +143,15 @@ def test_exposures_are_in_order_of_time_with_ids_of_their_own(case):
 
 
 def test_infos_are_complete_and_can_be_written_as_json(case):
-    _, _, listing = case
+    survey, _, listing = case
     for info in listing.exposures:
         assert json.loads(json.dumps(asdict(info)))["exposure_id"] == info.exposure_id
-        assert 40000 < info.mjd < 80000
-        assert info.exposure_time > 0
+        if isinstance(survey, ContextSurvey):
+            assert np.isnan(info.mjd)
+            assert np.isnan(info.exposure_time)
+        else:
+            assert 40000 < info.mjd < 80000
+            assert info.exposure_time > 0
         assert info.band
         assert info.unit in ("count", "count/s", "electron", "electron/s", "nJy")
         assert type(info.mjd) is type(info.exposure_time) is float
