@@ -32,6 +32,7 @@ from astrid.surveys.headers import (
     parse_unit,
     pixel_area_sr,
 )
+from astrid.surveys.products import Product, recognise
 from astrid.surveys.times import TIME_KEYWORDS, find_time
 
 logger = logging.getLogger(__name__)
@@ -236,7 +237,9 @@ class Directory:
         image = fits.find_image(path, self.hdu if hdu is None else hdu)
         headers = Headers((image.header, image.primary))
         table = keyword_table(self.keywords)
-        notes = [
+        product = recognise(headers)
+        notes = list(product.notes) if product else []
+        notes += [
             f"no {kind} at {pattern}"
             for kind, pattern in self.companions.items()
             if pattern and fallback is None and kind not in companions
@@ -251,7 +254,9 @@ class Directory:
             headers, seconds or 0.0, wanted, None if self.time_is == "auto" else self.time_is
         )
         notes += disagreements
-        if stamp is not None:
+        if product and product.mjd is not None and not wanted and self.time_is == "auto":
+            mjd = product.mjd
+        elif stamp is not None:
             mjd = stamp.middle(seconds or 0.0)
             if stamp.precision > 0.01:
                 notes.append(f"{stamp.keyword} gives the time only to {stamp.precision * 24:.3g} hours")
@@ -267,8 +272,9 @@ class Directory:
         wcs_header = celestial_header(image.header, image.shape)
         if wcs_header is None and fallback is not None and fallback.shape == image.shape:
             wcs_header = fallback.wcs_header
-        unit, factor = self._unit(path, headers, table["unit"], wcs_header, fallback)
-        band = self.band or headers.first_text(table["band"]) or (fallback.band if fallback else None)
+        unit, factor = self._unit(path, headers, table["unit"], wcs_header, fallback, product)
+        own = product.band if product and not self.keywords.get("band") else None
+        band = self.band or own or headers.first_text(table["band"]) or (fallback.band if fallback else None)
         if not band:
             notes.append("no band; it is called unknown (survey.band=NAME sets one)")
         info = ExposureInfo(
@@ -285,7 +291,7 @@ class Directory:
             hdu=image.index,
             extra={"notes": notes, "flux_factor": factor},
         )
-        return self._calibrated(info, headers, table)
+        return self._calibrated(info, headers, table, product)
 
     def _unit(
         self,
@@ -294,11 +300,14 @@ class Directory:
         keywords: Sequence[str],
         wcs_header: str | None,
         fallback: ExposureInfo | None,
+        product: Product | None,
     ) -> tuple[str, float]:
         """Return the unit of the pixels, and the factor that brings stored values into it."""
         if self.unit is not None:
             return self.unit, 1.0
         text = headers.first_text(keywords)
+        if text is None and product and product.unit:
+            return product.unit, 1.0
         if text is None and fallback is not None:
             return fallback.unit, float(fallback.extra.get("flux_factor", 1.0))
         try:
@@ -315,7 +324,9 @@ class Directory:
             factor *= area if per == "sr" else area / math.radians(1 / 3600) ** 2
         return unit, factor
 
-    def _calibrated(self, info: ExposureInfo, headers: Headers, table: Mapping[str, Sequence[str]]) -> ExposureInfo:
+    def _calibrated(
+        self, info: ExposureInfo, headers: Headers, table: Mapping[str, Sequence[str]], product: Product | None
+    ) -> ExposureInfo:
         """Add gain, zero point and saturation in the terms of `ExposureInfo`."""
         seconds = info.exposure_time if info.unit.endswith("/s") else 1.0
         gain: float | None = None
@@ -329,9 +340,13 @@ class Directory:
         if info.unit != "nJy":
             found = headers.first_number(table["zero_point"])
             zero_point = self.zero_point if self.zero_point is not None else (found[1] if found else None)
+            known = product if self.zero_point is None and not self.keywords.get("zero_point") else None
+            if known:
+                zero_point = known.zero_point
             if zero_point is not None and not 0 < zero_point < 60:
                 zero_point = None
-            if zero_point is not None and self.zero_point_is == "per_exposure" and not info.unit.endswith("/s"):
+            per_exposure = self.zero_point_is == "per_exposure" or known is not None
+            if zero_point is not None and per_exposure and not info.unit.endswith("/s"):
                 zero_point -= 2.5 * math.log10(info.exposure_time)
         saturation: float | None = None
         if isinstance(self.saturation, int | float):

@@ -19,7 +19,18 @@ TIME_KEYWORDS = (
     "DATE-AVG", "MJD-AVG", "DATE-MID", "MJD-MID", "DATE-OBS", "DATE-BEG", "DATE_OBS", "UT-OBS",
     "MJD-OBS", "MJD-BEG", "MJD_OBS", "OBSMJD", "MJD", "MJDSTART", "JD", "JD-OBS", "OBSJD", "JD_UTC", "EXPSTART",
 )  # fmt: skip
-TIME_OF_DAY_KEYWORDS = ("TIME-OBS", "TIME-BEG", "UTSTART", "UTC-OBS", "UT-OBS", "UTC", "UT", "TIME_OBS", "UTOBS")
+TIME_OF_DAY_KEYWORDS = (
+    "TIME-OBS",
+    "TIME-BEG",
+    "UTSTART",
+    "UTC-OBS",
+    "UT-OBS",
+    "UTC",
+    "UT",
+    "TIME_OBS",
+    "UTOBS",
+    "TAIHMS",
+)
 
 _SCALES = {"UTC": "utc", "UT": "utc", "UT1": "utc", "GMT": "utc", "TAI": "tai", "TT": "tt", "TDT": "tt", "TDB": "tdb"}
 _TIME_OF_DAY = re.compile(rf"\s*{CLOCK}")

@@ -12,10 +12,15 @@ from pathlib import Path
 import yaml
 
 from astrid.archives import Archive, Fetcher
-from benchmarks.live_check import catalogues, ps1, ztf
+from benchmarks.live_check import catalogues, ps1, skyview, ztf
 from benchmarks.live_check.findings import Check, Target
 
-CHECKS: dict[str, Check] = {"catalogues": catalogues.check, "ps1": ps1.check, "ztf": ztf.check}
+CHECKS: dict[str, Check] = {
+    "catalogues": catalogues.check,
+    "ps1": ps1.check,
+    "skyview": skyview.check,
+    "ztf": ztf.check,
+}
 CONF = Path(__file__).resolve().parents[2] / "conf" / "archive" / "public.yaml"
 
 

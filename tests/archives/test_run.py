@@ -229,7 +229,7 @@ def test_pictures_without_a_time_are_stored_and_never_subtracted(place, emulator
     assert reason in ended.out
     report = (place.run("run") / "report.html").read_text()
     assert reason in report
-    assert "sent by hips2fits" in report  # SkyView of this sky has no GALEX
+    assert "sent by hips2fits" in report  # SkyView has no GALEX of the second field
     assert "SkyView facility" in report
     cube = open_cube(next((place.folder / "cubes").glob("*/cube")))
     assert cube.attrs["flux_unit"] == "as_sent"

@@ -22,7 +22,7 @@ def main() -> None:
             f"  astrid run survey=ztf archive=emulator archive.base_url={server.url} archive.cache=emulator/cache"
             f" targets={options.folder / 'targets.csv'} truth={options.folder / 'events.csv'} catalogues=vizier"
         )
-        print("  or survey=ps1 grid.pixel_scale=0.5 in place of survey=ztf.")
+        print("  or survey=ps1 grid.pixel_scale=0.5, or survey=skyview without truth=, in place of survey=ztf.")
         print("Control-C stops it.", flush=True)
         try:
             while True:

@@ -1,7 +1,7 @@
 """SkyView: its form, the page of results and the file that this links to; and hips2fits, at two addresses.
 
-The pages are built like recorded ones. SkyView has no GALEX here, and no picture of the last field at all (a constant
-image, and for SDSS a page without a link); hips2fits has no WISE.
+The pages are built like recorded ones. Everything is there of the first field only: elsewhere SkyView has no GALEX and
+hips2fits no WISE. Of the last field SkyView has nothing: an image of one value, and for SDSS a page without a link.
 """
 
 from __future__ import annotations
@@ -25,13 +25,22 @@ LAYERS = {
     "SDSSg": ("CDS/P/SDSS9/g", "g", 1.4, 3631.0, 0.0),
     "SDSSr": ("CDS/P/SDSS9/r", "r", 1.3, 3631.0, 0.0),
     "GALEX Near UV": ("CDS/P/GALEXGR6_7/NUV", "u", 5.0, 30000.0, 0.003),
+    "DSS2 IR": ("CDS/P/DSS2/NIR", "i", 2.5, 40.0, 5000.0),
+    "SDSSu": ("CDS/P/SDSS9/u", "u", 1.5, 3631.0, 0.0),
+    "SDSSi": ("CDS/P/SDSS9/i", "i", 1.2, 3631.0, 0.0),
+    "SDSSz": ("CDS/P/SDSS9/z", "z", 1.2, 3631.0, 0.0),
+    "GALEX Far UV": ("CDS/P/GALEXGR6_7/FUV", "u", 4.2, 90000.0, 0.0005),
+    "2MASS-H": ("CDS/P/2MASS/H", "z", 2.8, 7000.0, 500.0),
+    "2MASS-K": ("CDS/P/2MASS/K", "y", 2.8, 7000.0, 700.0),
+    "WISE 4.6": ("CDS/P/allWISE/W2", "y", 6.4, 3000.0, 9.4),
+    "WISE 12": ("CDS/P/allWISE/W3", "y", 6.5, 3000.0, 900.0),
+    "WISE 22": ("CDS/P/allWISE/W4", "y", 12.0, 9000.0, 300.0),
     "2MASS-J": ("CDS/P/2MASS/J", "z", 2.8, 7000.0, 113.0),
     "WISE 3.4": ("CDS/P/allWISE/W1", "y", 6.1, 2000.0, 3.4),
 }
-NOISE = {"SDSSg": 0.01, "SDSSr": 0.01, "GALEX Near UV": 0.0005}  # else 0.6
+NOISE = {"SDSS": 0.01, "GALE": 0.0005}  # by the first letters of a name; else 0.6
 UNITS = {"DSS2": "Pixel values are given as scaled densities", "SDSS": "nanomaggies"}
-LAST = "field-e"
-BAD = b"<html><head><title>SkyView images</title></head><body>Error</body></html>"
+FIRST, LAST = "field-a", "field-e"
 
 
 def answer(request: Request, sky: Sky) -> Reply:
@@ -55,8 +64,9 @@ def answer_hips(request: Request, sky: Sky) -> Reply:
     name = next((one for one, layer in LAYERS.items() if layer[0] == query.get("hips")), None)
     if request.path != "/hips-image-services/hips2fits" or name is None or query.get("format") != "fits":
         return Reply(b'{"title": "Bad request", "description": "no such HiPS"}', 400, "application/json")
-    nothing = request.empty or name.startswith("WISE")
     place = float(query["ra"]), float(query["dec"])
+    field = sky.field_at(*place, 60.0)
+    nothing = request.empty or (name.startswith("WISE") and (field is None or field.name != FIRST))
     return _image(name, *place, int(query["width"]), float(query["fov"]), sky, "nan" if nothing else "hips")
 
 
@@ -66,7 +76,11 @@ def _results(request: Request, sky: Sky) -> str:
     name = query.get("survey", "")
     ra, dec = (float(text) for text in query["Position"].split(","))
     field = sky.field_at(ra, dec, 60.0)
-    has_none = field is None or name.startswith("GALEX") or (name.startswith("SDSS") and field.name == LAST)
+    has_none = (
+        field is None
+        or (name.startswith("GALEX") and field.name != FIRST)
+        or (name.startswith("SDSS") and field.name == LAST)
+    )
     path = f"../../tempspace/fits/skv{crc32(name.encode())}_{ra}_{dec}_{float(query['size'])}_{query['pixels']}"
     units = UNITS.get(name[:4], "counts")
     settings = {
@@ -133,7 +147,7 @@ def _image(name: str, ra: float, dec: float, pixels: int, size_deg: float, sky: 
     else:
         light = sky.light(field, wcs, (pixels, pixels), band, 51000.0, MoffatPsf(fwhm / scale, 3.0, 0.0, 0.0), scale)
         rng = np.random.default_rng([crc32(f"{name} {kind}".encode()), crc32(f"{ra} {dec}".encode())])
-        image = light / unit + level + rng.normal(0, NOISE.get(name, 0.6), light.shape)
+        image = light / unit + level + rng.normal(0, NOISE.get(name[:4], 0.6), light.shape)
     header = wcs.to_header()
     if kind != "hips":
         header["SURVEY"] = name
