@@ -105,7 +105,7 @@ def test_an_image_is_three_requests_the_next_two_and_the_same_again_none(fetcher
 
 
 def test_a_survey_that_the_form_lacks_is_named_with_those_alike(fetcher):
-    with pytest.raises(Permanent, match=r"no survey 'SDSSx' is in its form; there are SDSSg, SDSSr"):
+    with pytest.raises(Permanent, match=r"no survey 'SDSSx' is in its form; there are SDSSg, SDSSi"):
         fetcher(timeout_s=10.0).fetch(skyview.cutout("SDSSx", RA, DEC, 32, 32 / 3600))
 
 
