@@ -54,9 +54,14 @@ def read_session(path: str, snapshot: str) -> icechunk.Session:
 
 
 def commit(session: icechunk.Session, message: str, path: str) -> None:
-    """Commit a session; UsageError if someone else did since it was opened."""
+    """Commit a session; UsageError if someone else did since it was opened.
+
+    An open repository keeps the index of every state that it saw, 350 bytes for each chunk: it is opened again.
+    """
     try:
         session.commit(message)
+        with _CACHE_LOCK:
+            _CACHE.pop(("repository", os.getpid(), path), None)
     except icechunk.ConflictError as error:
         raise UsageError(
             f"{path}: another process committed without AstrID's lock ({_first_line(error)}); "
