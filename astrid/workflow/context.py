@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from astrid.errors import CellSkipped
 from astrid.image import ExposureInfo
+from astrid.imaging.calibration import fill_masked
 from astrid.imaging.preprocess import tile_to_wcs
 from astrid.imaging.resampling import Resampling, coordinate_map, pixel_area, resample
 from astrid.report import ReportData, write_report
@@ -49,7 +50,7 @@ class MakePicture:
         tile = self.tiles[key.cell.tile]
         exposure = self.survey.read_exposure(key.info)
         y, x = coordinate_map(tile_to_wcs(key.info, tile), tile.shape)
-        filled = np.where(np.isfinite(exposure.flux), exposure.flux, 0).astype(np.float32)
+        filled = fill_masked(np.nan_to_num(exposure.flux), exposure.mask)  # zeros would ring
         flux, _, mask = resample(filled, np.ones_like(filled), exposure.mask, y, x, method=self.method)
         coverage = float(np.mean(mask == 0))
         if coverage == 0:
@@ -71,7 +72,12 @@ def preprocess_context(settings: Settings, runner: Runner, journal: Journal) -> 
     bands = tuple(noted["bands"])
     keys = cells_of(epochs, tiles, bands, runner, journal, noted.get("places", ()))
     layout = layout_of(settings, tiles, bands, infos, 1)
-    about = {"context": no_epoch(settings), **{f"band_{key}s": by_band(infos, key) for key in ("unit", "magnitude")}}
+    about = {
+        "context": no_epoch(settings),
+        "band_units": by_band(infos, "unit"),
+        "band_magnitudes": by_band(infos, "magnitudes"),
+        "band_years": by_band(infos, "years"),
+    }
     layout = replace(layout, flux_unit=AS_SENT, attributes={**layout.attributes, **about})
     store = settings.cube_store
     store.create(GROUP, CUBE, layout)
@@ -128,7 +134,7 @@ def describe(info: ExposureInfo) -> str:
 
 def by_band(infos: Sequence[ExposureInfo], key: str) -> dict[str, str]:
     """Return what the pictures of each band say of themselves."""
-    return {info.band: str(info.extra.get(key, info.extra.get(f"{key}s"))) for info in infos}
+    return {info.band: str(info.extra[key]) for info in infos}
 
 
 def no_epoch(settings: Settings) -> str:

@@ -1,5 +1,7 @@
 """Pages of SkyView, recorded and cut short; what stands in for a service; hips2fits."""
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import astroquery.skyview
@@ -28,19 +30,17 @@ SURVEYS = {
 def pages(request, real_data):
     """Folders of recorded pages of the service."""
     if request.param == "recorded":
-        folder = real_data("recorded").parent.parent / "recorded" / "skyview"
+        folder = real_data("sn2010h_cutouts").parents[1] / "recorded" / "skyview"
         if not folder.exists():
             pytest.skip(f"{folder} is not there")
         return folder
     return INSTALLED
 
 
-def chain(*, first=RA, **changes):
+def chain(*, first=RA):
     """DSS2 Red from SkyView, with both addresses of hips2fits to stand in."""
-    from dataclasses import replace
-
     others = [hips.cutout("CDS/P/DSS2/red", first, DEC, 64, 64 / 3600, service=name) for name in hips.SERVICES]
-    return replace(skyview.cutout("DSS2 Red", first, DEC, 64, 64 / 3600), otherwise=tuple(others), **changes)
+    return replace(skyview.cutout("DSS2 Red", first, DEC, 64, 64 / 3600), otherwise=tuple(others))
 
 
 def test_the_recorded_form_gives_the_defaults_and_surveys_that_a_browser_would_send(pages):
@@ -159,6 +159,10 @@ def test_nobody_has_it_only_where_everybody_said_so(fetcher, emulator):
     doubtful = fetcher(emulator.fault("503@hips2fits_mirror", "doubtful"), timeout_s=10.0)
     with pytest.raises(Transient, match=r"hips2fits_mirror: status 503.*also skyview"):
         doubtful.fetch(chain(first=RA + 5))
+
+
+def test_what_is_asked_travels_to_workers():
+    assert pickle.loads(pickle.dumps(chain())) == chain()
 
 
 def test_a_map_that_does_not_exist_is_permanent(fetcher):
