@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.time import Time
 
 from astrid.archives import Download, Fetcher, acknowledgement, ibe
@@ -23,11 +24,12 @@ from astrid.image import Exposure, ExposureInfo
 from astrid.schema import MaskBit
 from astrid.surveys.companions import read_psf
 from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted, read_bits, read_science, required_number
-from astrid.surveys.fits import find_image
+from astrid.surveys.fits import find_image, read_pixels
 from astrid.surveys.headers import Headers, celestial_header
 
 FILTERS = {"g": "zg", "r": "zr", "i": "zi"}
 SATURATED = 1 << 8
+DIFFERENCE_BYTES = 20_000_000  # of a quadrant, fpacked
 JD_OF_MJD = 2400000.5
 _COLUMNS = (
     *("field", "ccdid", "qid", "filtercode", "obsjd", "exptime", "filefracday", "seeing", "maglimit", "infobits"),
@@ -61,6 +63,8 @@ class Ztf(FetchedFiles):
         Whether to fetch the survey's PSF at the centre of the quadrant.
     reference : bool
         Whether to fetch the survey's reference image of each exposure, for ``template=provided``.
+    difference : bool
+        Whether to fetch the survey's own difference image of each exposure, where there is one; whole files of 20 MB.
     reference_before : str or None
         Only references whose last exposure was before this date, so that they do not hold the event.
     """
@@ -74,6 +78,7 @@ class Ztf(FetchedFiles):
     min_overlap: float = 0.3
     psf: bool = True
     reference: bool = False
+    difference: bool = False
     reference_before: str | None = None
 
     def __post_init__(self) -> None:
@@ -170,6 +175,32 @@ class Ztf(FetchedFiles):
         own = self._describe(path, f"{info.exposure_id}/reference", info.band, info.mjd, None)
         return self.read_exposure(own)
 
+    def read_difference(self, info: ExposureInfo) -> Exposure:
+        """Read the survey's own difference image, on the pixels of the science image.
+
+        Raises
+        ------
+        DataError
+            If it was not fetched, or lies on other pixels.
+        """
+        if "difference" not in info.companions:
+            raise DataError(
+                f"{info.exposure_id}: no difference image; survey.difference=true fetches it where there is one"
+            )
+        path = Path(info.companions["difference"])
+        image = find_image(path)
+        own = fits.Header.fromstring(info.wcs_header or "")
+        shift = [float(image.header[key]) - float(own[key]) for key in ("CRPIX2", "CRPIX1")]
+        top, left = (round(value) for value in shift)
+        if any(abs(value - round(value)) > 0.01 for value in shift) or min(top, left) < 0:
+            raise DataError(f"{path}: does not lie on the pixels of {info.exposure_id}: shifted by {shift}")
+        ny, nx = info.shape
+        flux = read_pixels(path, image.index)[0][top : top + ny, left : left + nx].astype(np.float32)
+        if flux.shape != info.shape:
+            raise DataError(f"{path}: is {image.shape}, too small for {info.exposure_id}")
+        mask = np.where(np.isfinite(flux), 0, MaskBit.NO_DATA).astype(np.uint16)
+        return Exposure(info, flux, mask, None, None)
+
     def _unusable(self, row: Mapping[str, str]) -> str:
         """Return why an image is left out; empty where it is not."""
         if int(row["infobits"]) >= self.infobits_below:
@@ -199,6 +230,9 @@ class Ztf(FetchedFiles):
         if self.psf:
             path = ibe.science_path(row, "sciimgdaopsfcent.fits")
             files["psf"] = ibe.whole_file(path, size=11_520, needs_wcs=False, optional=True)
+        if self.difference:
+            path = ibe.science_path(row, "scimrefdiffimg.fits.fz")
+            files["difference"] = ibe.whole_file(path, size=DIFFERENCE_BYTES, needs_wcs=False, optional=True)
         reference = references.get(_detector(row))
         if reference is not None:
             files["template"] = cut(ibe.reference_path(reference, "refimg.fits"), 4)

@@ -182,6 +182,22 @@ def test_the_reference_is_the_template(field):
     assert deep < 0.5 * single
 
 
+def test_the_own_difference_lies_on_the_pixels_of_the_science_image(fetcher):
+    survey, one = Ztf(bands=("r",), difference=True, psf=False), fetcher(timeout_s=20.0)
+    wanted = survey.plan(place_of(), one).wanted[-1]
+    assert wanted.files["difference"].optional
+    info = survey.register(wanted, {kind: one.fetch(file).path for kind, file in wanted.files.items()})
+    difference = survey.read_difference(info)
+    assert difference.flux.shape == info.shape
+    (event,) = Sky().fields[0].transients
+    x, y = WCS(fits.Header.fromstring(info.wcs_header)).all_world2pix(event.ra, event.dec, 0)
+    row, column = round(float(y)), round(float(x))
+    stamp = difference.flux[row - 3 : row + 4, column - 3 : column + 4]
+    assert np.nansum(stamp) > 20 * np.nanstd(np.diff(difference.flux[:20]))
+    with pytest.raises(DataError, match=r"survey\.difference=true"):
+        survey.read_difference(ExposureInfo(**{**info.__dict__, "companions": {}}))
+
+
 def test_references_made_over_the_event_are_not_taken(fetcher):
     late = Ztf(bands=("r",), reference=True, reference_before="2018-06-01")
     assert "template" not in late.plan(place_of(), fetcher(timeout_s=20.0)).wanted[0].files

@@ -123,9 +123,13 @@ def answer(request: Request, sky: Sky) -> Reply:
         return _search([_reference_row(one) for one in _references(sky)], request)
     if request.path == "/cgi-bin/ZTF/nph_light_curves":
         return _light_curves(request, sky)
-    match = re.fullmatch(r"/ibe/data/ztf/products/sci/\d{4}/\d{4}/\d{6}/(ztf_\w+_q\d)_(\w+)\.fits", request.path)
+    match = re.fullmatch(
+        r"/ibe/data/ztf/products/sci/\d{4}/\d{4}/\d{6}/(ztf_\w+_q\d)_(\w+)\.fits(?:\.fz)?", request.path
+    )
     if match:
         one = next((q for q in quadrants(sky) if q.stem == match[1] and q.group == 1), None)
+        if one is not None and match[2] == "scimrefdiffimg":
+            return Reply(_difference(one, sky), content_type="image/fits", whole=True)
         if one is not None and match[2] in ("sciimg", "mskimg", "sciimgdaopsfcent"):
             return _file(one, match[2], request, sky)
     match = re.fullmatch(
@@ -155,6 +159,21 @@ def _file(one: Quadrant, kind: str, request: Request, sky: Sky) -> Reply:
     if request.query.get("gzip", "true").lower() != "false":
         body = gzip.compress(body, 1, mtime=0)
     return Reply(body, content_type="image/fits")
+
+
+@lru_cache(maxsize=4)
+def _difference(one: Quadrant, sky: Sky) -> bytes:
+    """A whole quadrant, packed; beyond the middle of the field it is blank."""
+    pixels = np.zeros(SHAPE, np.float32)
+    rows, columns = (slice(n // 2 - 100, n // 2 + 100) for n in SHAPE)
+    box = rows.start, rows.stop, columns.start, columns.stop
+    science, reference = (_pixels(one, sky, *box, is_reference)[0] for is_reference in (False, True))
+    pixels[rows, columns] = science - np.nanmedian(science) - (reference - np.nanmedian(reference))
+    whole = slice(0, SHAPE[0]), slice(0, SHAPE[1])
+    packed = fits.CompImageHDU(pixels, header=_header(one, *whole, "scimrefdiffimg"), compression_type="RICE_1")
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(stream)
+    return stream.getvalue()
 
 
 @lru_cache(maxsize=64)
