@@ -12,11 +12,12 @@ from pathlib import Path
 import yaml
 
 from astrid.archives import Archive, Fetcher
-from benchmarks.live_check import catalogues, ps1, skyview, ztf
+from benchmarks.live_check import catalogues, mast, ps1, skyview, ztf
 from benchmarks.live_check.findings import Check, Target
 
 CHECKS: dict[str, Check] = {
     "catalogues": catalogues.check,
+    "mast": mast.check,
     "ps1": ps1.check,
     "skyview": skyview.check,
     "ztf": ztf.check,
