@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -110,9 +110,9 @@ class Journal:
                 joined[name] = pa.concat_tables(parts, promote_options="permissive")
         self._write(ledger, joined)
 
-    def done(self, step: str) -> set[str]:
+    def done(self, step: str, statuses: Collection[str] = _FINISHED) -> set[str]:
         """Return the keys whose latest row of the step is done or skipped."""
-        return {row["key"] for row in self.ledger().to_pylist() if row["step"] == step and row["status"] in _FINISHED}
+        return {row["key"] for row in self.ledger().to_pylist() if row["step"] == step and row["status"] in statuses}
 
     def ledger(self) -> pa.Table:
         """Return the latest ledger row of every step and key, in the order in which they came."""

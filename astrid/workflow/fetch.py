@@ -117,7 +117,7 @@ def fetch(settings: Settings, runner: Runner, journal: Journal) -> None:
         raise DataError(nothing_planned(settings, planned))
     complete = {key for key, info in here.items() if all(path.exists() for path in files_of(info))}
     work = Fetch(survey_of(settings), fetcher, folder)
-    runner.run("fetch", work, wanted, journal, again=[key for key in here if key not in complete])
+    runner.run("fetch", work, wanted, journal, again=(journal.done("fetch", ["done"]) | here.keys()) - complete)
 
 
 def survey_of(settings: Settings) -> FetchedSurvey:
