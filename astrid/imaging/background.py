@@ -8,12 +8,14 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import ndtri
 
 from astrid.image import FloatArray
 
 sep.set_extract_pixstack(2_000_000)
 
 SOURCE_SIGMA = 2.5  # a filtered pixel above this belongs to a source
+DARK = 20.0  # per cent of the pixels that hold no source even in a crowd
 SOURCE_MARGIN = 3  # px around a source that are not background
 COARSE_LEVELS = 80  # fewer distinct values than this in the central 96 % of the pixels: medians and modes lock on them
 
@@ -40,8 +42,10 @@ class Background:
     median: float
 
 
-def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int = 64) -> Background:
+def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int | None = 64) -> Background:
     """Measure the background twice: with everything, then without the sources found above it.
+
+    Without a mesh it is one level: in a crowd of stars a mesh follows them, and differently in each exposure.
 
     Parameters
     ----------
@@ -49,8 +53,8 @@ def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int =
         Finite everywhere.
     mask : (ny, nx) bool array
         True where a pixel must not be used.
-    box : int
-        Side of the mesh in pixels (Bertin and Arnouts 1996, A&AS 117 393).
+    box : int or None
+        Side of the mesh in pixels (Bertin and Arnouts 1996, A&AS 117 393); None: one level for the whole image.
 
     Returns
     -------
@@ -62,9 +66,11 @@ def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int =
     ValueError
         If the mesh is finer than 8 pixels.
     """
-    if box < 8:
+    if box is not None and box < 8:
         raise ValueError(f"background_box must be at least 8 pixels, got {box}")
     data = dithered(np.ascontiguousarray(flux, np.float32), mask)
+    if box is None:
+        return _one_level(data, mask)
     side = max(8, min(box, min(data.shape) // 2))
     first = sep.Background(data, mask=mask, bw=side, bh=side, fw=3, fh=3)
     sources = find_sources(data - first.back(), mask)
@@ -77,6 +83,18 @@ def subtract_background(flux: FloatArray, mask: NDArray[np.bool_], *, box: int =
     relative = rms / typical if typical > 0 else np.ones_like(rms)
     level = second.back().astype(np.float32)
     return Background(level, np.clip(relative, 0.25, 4.0), sources, float(np.median(level)))
+
+
+def _one_level(data: FloatArray, mask: NDArray[np.bool_]) -> Background:
+    """Return the level of the darkest pixels, which noise alone sets apart."""
+    good = data[~mask]
+    if not len(good):
+        return Background(np.zeros_like(data), np.ones_like(data), np.zeros(data.shape, bool), 0.0)
+    # a fifth of the pixels are dark even in a crowd; unlike a mode, this is the same in every exposure of its stars
+    beside = (data - ndimage.uniform_filter(data, 3))[~mask]
+    level = float(np.percentile(good, DARK) - ndtri(DARK / 100) * min(clipped_std(beside) * 1.06, clipped_std(good)))
+    sources = find_sources(data - np.float32(level), mask)
+    return Background(np.full_like(data, level), np.ones_like(data), sources, level)
 
 
 def dithered(flux: FloatArray, mask: NDArray[np.bool_]) -> FloatArray:

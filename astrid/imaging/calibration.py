@@ -80,7 +80,7 @@ def calibrate(
     exposure: Exposure,
     *,
     bad_pixels: NDArray[np.bool_] | None = None,
-    background_box: int = 64,
+    background_box: int | None = 64,
 ) -> Calibrated:
     """Mask, subtract the background, measure the noise, and go to the cube's unit.
 
@@ -93,7 +93,7 @@ def calibrate(
         As the survey gave it.
     bad_pixels : (ny, nx) bool array, optional
         Of the detector.
-    background_box : int
+    background_box : int or None
         Side of the mesh of the background, in pixels.
 
     Raises

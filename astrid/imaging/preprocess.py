@@ -95,8 +95,8 @@ class Preprocess:
 
     Attributes
     ----------
-    background_box : int
-        Side of the mesh of the background, in pixels of the detector.
+    background_box : int or None
+        Side of the mesh of the background, in pixels of the detector; None: one level for each exposure.
     cosmic_rays : bool
         Whether to look for them.
     resampling : "spline" or "reproject"
@@ -113,7 +113,7 @@ class Preprocess:
         Side of the PSF, odd.
     """
 
-    background_box: int = 64
+    background_box: int | None = 64
     cosmic_rays: bool = True
     resampling: Resampling = "spline"
     refine: bool = True
@@ -123,8 +123,8 @@ class Preprocess:
     psf_size: int = 35
 
     def __post_init__(self) -> None:
-        if self.background_box < 8:
-            raise ValueError(f"preprocess.background_box must be at least 8 pixels, got {self.background_box}")
+        if self.background_box is not None and self.background_box < 8:
+            raise ValueError(f"preprocess.background_box must be at least 8 pixels or null, got {self.background_box}")
         if self.resampling not in ("spline", "reproject"):
             raise ValueError(f"preprocess.resampling must be spline or reproject, got {self.resampling!r}")
         if self.psf_size % 2 == 0 or self.psf_size < 9:
@@ -152,7 +152,8 @@ class Preprocess:
         variance = with_source_noise(calibrated, stars, native_psf)
         psf = self._native_psf(exposure, replace(calibrated, variance=variance), stars).psf
         stars = with_psf_flux(stars, calibrated.flux, variance, calibrated.mask, psf)
-        return Measurement(stars, suspects, _seeing(stars), calibrated.background, calibrated.background_rms)
+        seeing = _seeing(stars) if exposure.psf is None else psf_fwhm(psf)
+        return Measurement(stars, suspects, seeing, calibrated.background, calibrated.background_rms)
 
     def reference(self, measurements: Sequence[Measurement]) -> int:
         """Return which exposure the others are registered to: sharp, deep and with many stars."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,15 @@ from astrid.archives import Fetcher, acknowledgement, mast
 from astrid.errors import CellSkipped, DataError
 from astrid.image import Exposure, ExposureInfo, FloatArray
 from astrid.schema import MaskBit
+from astrid.simulation.psf import MoffatPsf
 from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted
 from astrid.surveys.tpf import TargetPixels, read_target_pixels
 
 # Sectors begin about every 27.4 days from 2018-07-25 on; up to two weeks off, since files say when they really did.
 FIRST_SECTOR_MJD, SECTOR_DAYS, SLACK_DAYS = 58324.8, 27.4, 15.0
+MARGIN_PIXELS = 4
+MOST_PIXELS = 99  # on a side, that the service cuts out
+PSF_HALF = 12
 BAND = "tess"
 
 
@@ -37,13 +42,19 @@ class Tess(FetchedFiles):
         Exposures of fewer good cadences are left out.
     sectors : sequence of int
         Only these; all by default.
+    psf_fwhm_pixels, psf_beta : float
+        PSF, a Moffat profile. The default holds half of the light within one pixel of its centre in y and x, as the
+        TESS Instrument Handbook (Vanderspek et al. 2018, section 6.2) says; stars are too crowded to measure it on.
     cutout_arcsec, largest_arcsec : float
-        Side of the square about a point, and of the largest square. The service is slow beyond 30 to 50 pixels.
+        Side of the square about a point, and of the largest square. What is fetched is wider, since images lie at any
+        angle; the service is slow beyond 30 to 50 pixels of 21 arcsec.
     """
 
     bin_hours: float = 12.0
     min_cadences: int = 3
     sectors: tuple[int, ...] = ()
+    psf_fwhm_pixels: float = 1.9
+    psf_beta: float = 3.5
     cutout_arcsec: float = 630.0
     largest_arcsec: float = 1050.0
     bands: tuple[str, ...] = (BAND,)
@@ -57,9 +68,10 @@ class Tess(FetchedFiles):
             raise ValueError(f"bin_hours must be above 0 and at most {24 * SECTOR_DAYS:g}, got {self.bin_hours}")
         if self.min_cadences < 1:
             raise ValueError(f"min_cadences must be at least 1, got {self.min_cadences}")
-        if not 100 <= self.cutout_arcsec <= self.largest_arcsec <= 2100:
+        MoffatPsf(self.psf_fwhm_pixels, self.psf_beta)  # says what is wrong with them
+        if not 100 <= self.cutout_arcsec <= self.largest_arcsec <= 1470:
             raise ValueError(
-                "need 100 <= cutout_arcsec <= largest_arcsec <= 2100, "
+                "need 100 <= cutout_arcsec <= largest_arcsec <= 1470, "
                 f"got {self.cutout_arcsec} and {self.largest_arcsec}"
             )
 
@@ -99,7 +111,9 @@ class Tess(FetchedFiles):
 
     def _of_sector(self, place: Place, number: int, begin: float) -> list[Wanted]:
         """Return the exposures of a sector, all of the same file; some will turn out to have no cadence."""
-        pixels = math.ceil(place.fetched_arcsec / self.pixel_scale_arcsec)
+        # the square is on the image however it is turned; a margin as wide as for other surveys would be degrees
+        pixels = math.ceil(math.sqrt(2) * place.size_arcsec / self.pixel_scale_arcsec) + 2 * MARGIN_PIXELS
+        pixels = min(pixels, MOST_PIXELS)
         size = 1300 * (4 * pixels**2 * 4 + 80)  # half-hour cadences; later sectors have more
         about = {"band": BAND, "sector": number, "place": place.name}
         file = mast.tess_cutout(place.ra, place.dec, pixels, number, size=size, about=about)
@@ -151,8 +165,7 @@ class Tess(FetchedFiles):
             zero_point=None,
             gain=None,
             saturation=None,
-            # all exposures of a cutout share their pixels
-            detector=f"{wanted.place}/s{wanted.extra['sector']:04d}",
+            detector=wanted.exposure_id,  # the sky stays on its pixels: what is always bright is a star, no flaw
             extra={"sector": wanted.extra["sector"], "place": wanted.place, "begin": begin, "end": end},
         )
 
@@ -170,7 +183,7 @@ class Tess(FetchedFiles):
             mean = (np.nansum(flux, axis=0) / n).astype(np.float32)
             variance = (np.nansum(error.astype(float) ** 2, axis=0) / n**2).astype(np.float32)
         mask = np.where(n > 0, 0, MaskBit.NO_DATA).astype(np.uint16)
-        return Exposure(info, mean, mask, _usable(variance, n > 0), None)
+        return Exposure(info, mean, mask, _usable(variance, n > 0), _psf(self.psf_fwhm_pixels, self.psf_beta))
 
     def _span(self, pixels: TargetPixels, number: int) -> tuple[int, int]:
         """Return the first cadence of a bin and the one behind its last."""
@@ -178,6 +191,12 @@ class Tess(FetchedFiles):
         edges = first + np.array([number, number + 1]) * self.bin_hours / 24
         inside = np.flatnonzero((pixels.mjd >= edges[0]) & (pixels.mjd < edges[1]))
         return (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+
+
+@lru_cache(maxsize=2)
+def _psf(fwhm: float, beta: float) -> FloatArray:
+    stamp = MoffatPsf(fwhm, beta).stamps(np.zeros(1), np.zeros(1), PSF_HALF)[0]
+    return np.asarray(stamp / stamp.sum(), np.float32)
 
 
 def _pixels(path: Path) -> TargetPixels:

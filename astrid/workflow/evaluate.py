@@ -121,7 +121,7 @@ class Evaluate:
         tables: dict[str, list[pa.Table]] = {"injections": [], "events": [], "verdicts": [], "counts": []}
         n_duplicates = dict.fromkeys(plain, 0)
         truths = self._plan(key, science, difference, tile, events)
-        if len(truths):
+        if truths is not None and len(truths):
             changed, _ = self.differences.made(self._injected(key, science, truths), template)
             for one in self.detectors:
                 found = own(one(changed), tile)
@@ -184,11 +184,24 @@ class Evaluate:
 
     def _plan(
         self, key: CellExposure, science: Image, difference: Difference, tile: Tile, events: EventsHere
-    ) -> Injections:
+    ) -> Injections | None:
+        """Say what to inject; None where nothing fits but known events are there to judge by.
+
+        Raises
+        ------
+        CellSkipped
+            If nothing fits and no events are known.
+        """
         seed = seed_of(self.recipe.seed, key.info.exposure_id, str(key.cell))
         box = (tile.border, tile.border + tile.core[0], tile.border, tile.border + tile.core[1])
         places = np.concatenate([events.bright, events.faint])
-        return plan_injections(science, difference, seed=seed, core=box, avoid=places, recipe=self.recipe)
+        try:
+            return plan_injections(science, difference, seed=seed, core=box, avoid=places, recipe=self.recipe)
+        except CellSkipped as error:
+            if not len(places):
+                raise
+            logger.warning("%s is judged by known events alone: %s", key.cell, error)
+            return None
 
     def _injected(self, key: CellExposure, science: Image, truths: Injections) -> Image:
         rng = np.random.default_rng(seed_of(truths.seed, "pixels"))

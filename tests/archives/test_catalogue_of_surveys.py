@@ -15,6 +15,7 @@ def fetched_surveys():
     found = {}
     for path in sorted((REPOSITORY / "conf" / "survey").glob("*.yaml")):
         values = yaml.safe_load(path.read_text())
+        values = values.get("survey", values)  # some bring defaults of other groups, too
         module, _, name = values.pop("_target_").rpartition(".")
         kind = getattr(import_module(module), name)
         if hasattr(kind, "plan"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -59,17 +60,19 @@ def registered(place):
 
 
 @pytest.mark.parametrize(
-    ("survey", "options", "cited"),
+    ("survey", "n_images", "options", "cited"),
     [
-        ("ztf", ("selection.max_seeing_arcsec=4",), "Samuel Oschin"),
-        ("ps1", ("grid.pixel_scale=0.5",), "Pan-STARRS1 Surveys"),
+        ("ztf", 6, ("selection.max_seeing_arcsec=4",), "Samuel Oschin"),
+        ("ps1", 5, ("grid.pixel_scale=0.5",), "Pan-STARRS1 Surveys"),
     ],
 )
-def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(survey, options, cited, place, emulator):
-    more = ("truth=events.csv", "selection.max_images_per_band=6", *options)
+def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(
+    survey, n_images, options, cited, place, emulator
+):
+    more = ("truth=events.csv", f"selection.max_images_per_band={n_images}", *options)
     ended = place("run", *words(emulator.fault("500x0", f"whole-{survey}"), *more, survey=survey))
     assert ended.code == 0, ended.out + ended.err
-    assert len(statuses(place, "fetch")) == 30
+    assert len(statuses(place, "fetch")) == 5 * n_images
     assert set(statuses(place, "fetch").values()) == {"done"}
     objects = pq.read_table(place.run("run") / "objects.parquet").to_pandas()
     for event in emulator.sky.events():
@@ -86,6 +89,23 @@ def test_from_five_targets_to_the_transients_of_the_sky_with_one_command(survey,
 CONE = "185.7288,15.8236"
 
 
+def test_tess_and_hubble_give_the_transient_of_a_field_with_one_command_each(place, emulator):
+    url = emulator.fault("500x0", "space")
+    asked = ("archive=emulator", f"archive.base_url={url}", "archive.cache=cache", f"targets={CONE}", *QUICK)
+    for survey, options, cited in (
+        ("tess", ("survey.bin_hours=24",), "TESS mission"),
+        ("hst", ("survey.cutout_arcsec=40",), "Hubble Space Telescope"),
+    ):
+        said = (f"survey={survey}", f"name={survey}", "cluster=inline", "truth=events.csv")
+        ended = place("run", *said, "archive.services.mast.interval_s=0", *asked, *options)
+        assert ended.code == 0, ended.out + ended.err
+        rows = {row["truth"]: row for row in read_json(place.run(survey) / "metrics.json")["rows"]}
+        assert rows["known_events"]["recall"] >= 0.7, survey
+        assert rows["known_events"]["precision"] >= 0.7, survey
+        assert rows["injections"]["n_true"] > 0, survey
+        assert cited in (place.run(survey) / "report.html").read_text()
+
+
 def test_a_second_run_asks_nothing(place, emulator):
     url = emulator.fault("500x0", "second")
     assert place("ingest", *words(url, targets=CONE)).code == 0
@@ -94,6 +114,17 @@ def test_a_second_run_asks_nothing(place, emulator):
     assert place("ingest", *words(url, targets=CONE, name="other")).code == 0
     assert len(emulator.requests()) == before
     assert len(registered(place)) == 10
+
+
+def test_a_list_of_exposures_that_was_lost_is_made_again_from_the_cache(place, emulator):
+    url = emulator.fault("500x0", "lost-list")
+    assert place("ingest", *words(url, targets=CONE)).code == 0
+    before = len(emulator.requests())
+    shutil.rmtree(place.folder / "exposures")
+    ended = place("ingest", *words(url, targets=CONE))
+    assert ended.code == 0, ended.out + ended.err
+    assert len(registered(place)) == 10
+    assert len(emulator.requests()) == before
 
 
 def test_a_target_in_a_name_a_table_and_a_cone_is_the_same_place(place, emulator):

@@ -77,6 +77,20 @@ def test_sources_of_either_sign_are_found_and_noise_is_not():
     assert sources[201, 201]
 
 
+def test_one_level_is_that_of_empty_pixels_and_the_same_in_every_exposure_of_a_crowd():
+    flat = sky(9) - SLOPE.astype(np.float32)
+    assert subtract_background(flat, GOOD, box=None).median == pytest.approx(357.0, abs=0.03)
+    crowded = [
+        subtract_background(
+            add_stars(sky(seed, sigma=0.3) - SLOPE, 4, n=4000, peak=100).astype(np.float32), GOOD, box=None
+        )
+        for seed in (10, 11, 12)
+    ]
+    levels = [found.median for found in crowded]
+    assert np.ptp(levels) < 0.05
+    assert np.ptp(crowded[0].level) == 0
+
+
 def test_a_mesh_that_is_too_fine_is_refused():
     with pytest.raises(ValueError, match="at least 8 pixels, got 4"):
         subtract_background(sky(8), GOOD, box=4)

@@ -21,7 +21,7 @@ from tests.archives.emulator.sky import Sky, noisy
 NAME = "mast"
 TESS_SCALE = 21.0
 SECTOR, CAMERA, CCD = 26, 2, 4
-TESS_START_MJD = 59010.3  # UTC, at the spacecraft
+TESS_START_MJD = 59020.3  # UTC, at the spacecraft; the transients rise in the second half
 CADENCE_DAYS, CADENCES = 0.5 / 24, 24 * 2 * 14
 GAP = (300, 340)  # cadences without data
 TESS_ZERO_POINT = 20.44
