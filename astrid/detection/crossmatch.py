@@ -66,6 +66,25 @@ class MatchRule:
                 f"got {self.search_arcsec} and {self.density_arcsec}"
             )
 
+    def is_at(self, name: str, sigma: NDArray[np.float64], separation: NDArray[np.float64]) -> Bools:
+        """Return where a source of a class lies at a position; NaN is nowhere.
+
+        Parameters
+        ----------
+        name : str
+            "star", "galaxy", "variable", "agn" or "asteroid".
+        sigma, separation : (n,) arrays
+            In combined errors, and in arcsec.
+        """
+        limit = self.asteroid_arcsec if name == "asteroid" else self.max_separation_arcsec
+        with np.errstate(invalid="ignore"):
+            at = sigma <= self.max_sigma
+            if name == "asteroid":  # the error of an orbit is often far too small
+                at |= separation <= self.max_separation_arcsec
+            elif name == "galaxy":
+                at |= separation <= self.nucleus_arcsec
+            return np.asarray(at & (separation <= limit), bool)
+
 
 @dataclass(frozen=True, eq=False)
 class Matches:
@@ -157,14 +176,7 @@ def lies_at(matches: Matches, name: str, rule: MatchRule) -> Bools:
     one = matches.nearest.get(name)
     if one is None:
         return np.zeros(len(matches), bool)
-    limit = rule.asteroid_arcsec if name == "asteroid" else rule.max_separation_arcsec
-    with np.errstate(invalid="ignore"):
-        at = one.sigma <= rule.max_sigma
-        if name == "asteroid":  # the error of an orbit is often far too small
-            at |= one.separation <= rule.max_separation_arcsec
-        elif name == "galaxy":
-            at |= one.separation <= rule.nucleus_arcsec
-        return np.asarray(at & (one.separation <= limit), bool)
+    return rule.is_at(name, one.sigma, one.separation)
 
 
 def is_host(matches: Matches, rule: MatchRule) -> Bools:

@@ -119,7 +119,7 @@ def metrics_row(
     cpu_seconds : float or None
         CPU seconds of preprocess, subtract and detect without injections, in all cells together.
     n_ignored : int
-        Detections at catalogued variables, AGN and asteroids.
+        Detections at catalogued variables, AGN and asteroids, or at known events too faint to count.
     n_duplicates : int
         Second detections of one truth.
     threshold : float, optional

@@ -56,6 +56,7 @@ from astrid.workflow.stamps import event_in, padded_to, with_usual_zero_points
 from astrid.workflow.subtract import cells, difference_group, differences_of
 from astrid.workflow.truth import NONE as NO_EVENTS
 from astrid.workflow.truth import events_at_exposures, near_tiles, why_none_counts
+from astrid.workflow.verdicts import COUNTS, VERDICTS, read_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -72,27 +73,6 @@ EVENTS = pa.schema(
         *((name, pa.float64()) for name in ("y", "x", "flux", "snr", "dy", "dx", "iou")),
         ("mask_bits", pa.int32()),
         ("is_recovered", pa.bool_()),
-    ]
-)
-VERDICTS = pa.schema(
-    [
-        ("detector", pa.string()),
-        ("candidate_id", pa.string()),
-        ("tile", pa.int32()),
-        ("epoch", pa.int32()),
-        ("band", pa.string()),
-        *((name, pa.float64()) for name in ("y", "x", "significance")),
-        ("verdict", pa.string()),
-    ]
-)
-COUNTS = pa.schema(
-    [
-        ("detector", pa.string()),
-        ("tile", pa.int32()),
-        ("epoch", pa.int32()),
-        ("band", pa.string()),
-        *((name, pa.int32()) for name in ("n_detections", "n_false", "n_ignored", "n_duplicates")),
-        ("megapixels", pa.float64()),
     ]
 )
 
@@ -486,7 +466,7 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     unplaced = write_events(settings, list(infos.values()), layout.flux_unit, runner, journal)
     runner.run("evaluate", work, keys, journal)
     injections = journal.table("injections", INJECTIONS)
-    events, counts = journal.table("events", EVENTS), journal.table("counts", COUNTS)
+    events, (_, counts) = journal.table("events", EVENTS), read_verdicts(settings, journal)
     write_table(settings.run_folder / "injections.parquet", injections, INJECTIONS)
     seconds = cpu_seconds(ledger, counts)
     rows, curves = [], {}

@@ -21,7 +21,6 @@ from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, read_table, table_of, write_table
 from astrid.workflow.archive_catalogues import ArchiveCatalogues
-from astrid.workflow.evaluate import COUNTS, VERDICTS
 from astrid.workflow.event_pictures import cut_out, gather_events
 from astrid.workflow.images import GROUP, Differences, observed
 from astrid.workflow.keys import Cell
@@ -29,6 +28,7 @@ from astrid.workflow.preprocess import read_tiles
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
 from astrid.workflow.subtract import difference_group, differences_of
+from astrid.workflow.verdicts import read_verdicts
 
 GALLERY = 12
 STAMP_RADIUS = 20
@@ -43,7 +43,7 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
     candidates = read_table(folder / "candidates.parquet", CANDIDATES)
     metrics = read_json(folder / "metrics.json")
     journal = Journal(folder / "journal" / f"evaluate-{settings.evaluation_key}")
-    verdicts, counts = journal.table("verdicts", VERDICTS), journal.table("counts", COUNTS)
+    verdicts, counts = read_verdicts(settings, journal)
     cells = cell_table(settings, candidates, counts)
     write_table(folder / "cells.parquet", cells, CELLS)
     pictures = Pictures(settings)

@@ -10,7 +10,7 @@ from astrid.cli import build, compose
 from astrid.detection.reference import CATALOGUES
 from astrid.errors import DataError
 from astrid.schema import CANDIDATES, MATCH_COLUMNS, OBJECTS
-from astrid.stores.tables import read_table
+from astrid.stores.tables import read_json, read_table
 from astrid.workflow.catalogues import LocalCatalogues, Request, read_parquet
 from tests.workflow.conftest import night
 
@@ -199,3 +199,24 @@ def test_the_same_positions_in_another_order_match_the_same(catalogued):
     shutil.copytree(place.folder / "mine", place.folder / "turned")
     assert place("detect", *night("turned", "catalogues=local", "catalogues.path=turned")).code == 0
     assert candidates(place, "matched").equals(candidates(place, "turned"))
+
+
+def test_false_alarms_at_catalogued_variables_are_ignored_and_counted(done_before):
+    place = done_before
+    found = candidates(place, "night").to_pylist()
+    (before,) = {row["n_false"] for row in read_json(place.run("night") / "metrics.json")["rows"]}
+    assert before > 0
+    at = {"RA_ICRS": [row["ra"] for row in found], "DE_ICRS": [row["dec"] for row in found]}
+    names = [str(number) for number in range(len(found))]
+    write(place.folder / "variables", "gaia", Source=names, VarFlag=["VARIABLE"] * len(found), **at)
+    ended = place("run", *night("flagged", "catalogues=local", "catalogues.path=variables"))
+    assert ended.code == 0, ended.out + ended.err
+    for row, plain in zip(
+        *(read_json(place.run(name) / "metrics.json")["rows"] for name in ("flagged", "night")), strict=True
+    ):
+        assert row["n_false"] == 0
+        assert row["n_ignored"] == plain["n_ignored"] + before
+        assert row["recall"] == plain["recall"]
+    page = (place.run("flagged") / "report.html").read_text()
+    assert "detections at catalogued variables" in page
+    assert sum(pq.read_table(place.run("flagged") / "cells.parquet")["n_false_alarms"].to_pylist()) == 0
