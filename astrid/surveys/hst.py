@@ -79,11 +79,6 @@ class Hst(FetchedFiles):
         return acknowledgement("hst", "mast")
 
     @property
-    def observatory(self) -> str:
-        """Code of the Minor Planet Center."""
-        return "250"
-
-    @property
     def pixel_scale_arcsec(self) -> float:
         """Of the wide field camera; each image says its own."""
         return 0.05

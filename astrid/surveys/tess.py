@@ -86,11 +86,6 @@ class Tess(FetchedFiles):
         return acknowledgement("tess", "mast")
 
     @property
-    def observatory(self) -> str:
-        """Code of the Minor Planet Center."""
-        return "C57"
-
-    @property
     def pixel_scale_arcsec(self) -> float:
         """Nominal; each file says its own."""
         return 21.0
