@@ -16,6 +16,9 @@ from astrid.schema import MaskBit
 FWHM_PER_SIGMA = 2.3548
 MAX_STARS = 5000
 
+FEWEST_FOR_MODE = 10
+CROWD = 0.3  # of the sources, at the width of stars
+
 
 @dataclass(frozen=True, eq=False)
 class StarList:
@@ -130,9 +133,19 @@ def find_stars(
 
 
 def typical_fwhm(fwhm: NDArray[np.floating]) -> float:
-    """Return the width of the stars among sources: the median of those that are not too sharp."""
-    sharp = fwhm[fwhm > 1.2]
-    return float(np.clip(np.median(sharp), 1.5, 12.0)) if len(sharp) else 2.5
+    """Return the width of the stars among sources: stars crowd at one width, galaxies and blends at none.
+
+    It is the middle of the shortest interval that holds three tenths of the sources that are not too sharp; of fewer
+    than ten, their median.
+    """
+    sharp = np.sort(fwhm[fwhm > 1.2])
+    if not len(sharp):
+        return 2.5
+    if len(sharp) < FEWEST_FOR_MODE:
+        return float(np.clip(np.median(sharp), 1.5, 12.0))
+    n = int(np.ceil(CROWD * len(sharp)))
+    first = int(np.argmin(sharp[n - 1 :] - sharp[: len(sharp) - n + 1]))
+    return float(np.clip(np.median(sharp[first : first + n]), 1.5, 12.0))
 
 
 def _isolated(
