@@ -96,3 +96,12 @@ def test_scaled_stars_keep_their_signal_to_noise():
 
 def test_hot_pixels_do_not_decide_the_typical_width():
     assert typical_fwhm(np.array([0.5] * 30 + [2.4, 2.5, 2.6])) == pytest.approx(2.5)
+
+
+def test_galaxies_do_not_widen_the_stars():
+    rng = np.random.default_rng(5)
+    stars = rng.normal(3.0, 0.1, 60)
+    galaxies = rng.uniform(3.3, 10.0, 110)
+    assert typical_fwhm(np.concatenate([stars, galaxies, [0.5, 0.9]])) == pytest.approx(3.0, abs=0.1)
+    assert typical_fwhm(np.array([2.0, 3.0, 7.0])) == 3.0  # too few to crowd anywhere
+    assert typical_fwhm(np.empty(0)) == 2.5
