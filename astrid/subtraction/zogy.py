@@ -38,6 +38,7 @@ MOST_STARS = 200
 MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
 PRIOR_STARS = 2.0  # how many stars the usual model error counts for
+LARGEST_SHIFT = 0.5  # px that the science image is moved at most: a registration that is worse is refused before
 EDGE_REACH = 16  # pixels
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
@@ -83,6 +84,8 @@ class Zogy:
     ----------
     flux_ratio : float
         Template flux times this equals science flux.
+    align : bool
+        Whether to measure on bright stars by what fraction of a pixel the science image is displaced, and to move it.
     model_error : "measured" or float
         Relative error of the template as a model of constant sources, added to
         the noise of ``significance`` where both images have flux. "measured"
@@ -95,6 +98,7 @@ class Zogy:
     """
 
     flux_ratio: float = 1.0
+    align: bool = True
     model_error: float | Literal["measured"] = "measured"
     usual_model_error: float = 0.007
     neighbour_fraction: float = 0.25
@@ -211,12 +215,8 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
 
     kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
     d_hat, sn_hat, sr_hat = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
-    f_d = 1 / np.hypot(sn, sr)  # eq 15
-    d = _crop(_inverse(d_hat, grid), shape) * np.float32(1 / (f_d * psf_sum))
     s_n = _crop(_inverse(sn_hat, grid), shape)
     s_r = _crop(_inverse(sr_hat, grid), shape)
-    s = s_n - s_r
-
     kn2, kr2 = kn**2, kr**2
     v_hat = _transform(_pad(variance, grid)) * _transform(_centre_on(kn2, grid))
     v_hat += ready.variance_hat * _transform(_centre_on(kr2, grid))
@@ -224,6 +224,15 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
     _correct_edges(v, sn * kn, sr * kr)
+    if zogy.align:
+        dy, dx = _residual_shift(s_n, s_r, v, good)
+        if dy or dx:
+            n_hat *= _phase(grid, dy, dx)
+            d_hat, sn_hat, _ = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
+            s_n = _crop(_inverse(sn_hat, grid), shape)
+    s = s_n - s_r
+    f_d = 1 / np.hypot(sn, sr)  # eq 15
+    d = _crop(_inverse(d_hat, grid), shape) * np.float32(1 / (f_d * psf_sum))
     denominator = v.copy()
     for part, kernel, sigma, rms in (
         (s_n, kn, sn, science.astrometric_rms),
@@ -358,6 +367,59 @@ def _astrometric_variance(
     return excess * np.float32(rms**2)
 
 
+def _phase(grid: tuple[int, int], dy: float, dx: float) -> NDArray[np.complex64]:
+    """Return what moves an image back by a displacement when its real transform is multiplied with it."""
+    ky, kx = fft.fftfreq(grid[0])[:, None] * dy, fft.rfftfreq(grid[1])[None, :] * dx
+    return np.asarray(np.exp(2j * np.pi * ky) * np.exp(2j * np.pi * kx), np.complex64)
+
+
+def _residual_shift(
+    s_n: NDArray[np.float32], s_r: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Return by how many pixels (y, x) the science image is displaced against the template; zeros where that is noise.
+
+    About each bright star S is a displacement times the gradient of its science part, and a difference of flux
+    times that part itself. The median over the stars counts if it is three times its error and below half a pixel.
+    """
+    steady = np.minimum(s_n, s_r)
+    y, x = _bright_peaks(steady, variance, usable)
+    if len(y) < FEWEST_STARS:
+        return 0.0, 0.0
+    offsets = np.array(list(pixel_stencil(3)))
+    rows, columns = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
+    part = s_n[rows, columns].astype(np.float64)
+    slope_y = (s_n[rows + 1, columns] - s_n[rows - 1, columns]).astype(np.float64) / 2
+    slope_x = (s_n[rows, columns + 1] - s_n[rows, columns - 1]).astype(np.float64) / 2
+    left = part - s_r[rows, columns]
+    design = np.stack([-slope_y, -slope_x, part], axis=2)
+    normal = np.einsum("kij,kil->kjl", design, design)
+    found = np.linalg.solve(normal, np.einsum("kij,ki->kj", design, left)[..., None])[:, :2, 0]
+    middle = np.median(found, axis=0)
+    error = 1.4826 * np.median(np.abs(found - middle), axis=0) * np.sqrt(np.pi / 2 / len(found))
+    if np.hypot(*middle) > LARGEST_SHIFT:
+        return 0.0, 0.0
+    dy, dx = np.where(np.abs(middle) > 3 * error, middle, 0.0)
+    return float(dy), float(dx)
+
+
+def _bright_peaks(
+    steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return pixels of the brightest peaks present in both images, brightest first."""
+    bright = usable & (steady > STAR_SNR * np.sqrt(variance))
+    y, x = np.nonzero(bright)
+    ny, nx = steady.shape
+    inside = (y > 4) & (y < ny - 5) & (x > 4) & (x < nx - 5)
+    y, x = y[inside], x[inside]
+    highest = np.zeros(len(y), np.float32)
+    for dy, dx in pixel_stencil(3):
+        np.maximum(highest, steady[y + dy, x + dx], out=highest)
+    top = steady[y, x] >= highest
+    y, x = y[top], x[top]
+    brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
+    return y[brightest], x[brightest]
+
+
 def _measure_model_error(
     s: NDArray[np.float32],
     steady: NDArray[np.float32],
@@ -373,18 +435,7 @@ def _measure_model_error(
     mean of ``around**2`` in 7x7 pixels. The median over peaks, divided by the
     median of chi-squared, is the squared error: one varying star does not move it.
     """
-    bright = usable & (steady > STAR_SNR * np.sqrt(variance))
-    y, x = np.nonzero(bright)
-    ny, nx = s.shape
-    inside = (y > 4) & (y < ny - 5) & (x > 4) & (x < nx - 5)
-    y, x = y[inside], x[inside]
-    highest = np.zeros(len(y), np.float32)
-    for dy, dx in pixel_stencil(3):
-        np.maximum(highest, steady[y + dy, x + dx], out=highest)
-    top = steady[y, x] >= highest
-    y, x = y[top], x[top]
-    brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
-    y, x = y[brightest], x[brightest]
+    y, x = _bright_peaks(steady, variance, usable)
     excess, light = np.zeros(len(y)), np.zeros(len(y))
     for dy, dx in pixel_stencil(3):
         at = y + dy, x + dx

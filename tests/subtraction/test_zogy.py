@@ -80,10 +80,34 @@ def test_the_model_error_does_not_absorb_a_transient_in_an_empty_field_nor_one_v
     assert after[iy, ix] > 8
 
 
+def test_what_is_left_of_a_displacement_is_measured_and_taken_back():
+    science, *_ = stars(3.0, 10.0, 1, shift=0.15)
+    template, *_ = stars(2.6, 6.0, 2)
+    aligned = Zogy(model_error=0.0)(science, template)
+    assert np.abs(aligned.significance).max() < 5.2
+    assert aligned.significance.std() == pytest.approx(1.0, abs=0.03)
+    half = science.psf.shape[0] // 2
+    changed = science.flux.copy()
+    changed[150 - half : 151 + half, 150 - half : 151 + half] += 3000 * science.psf
+    found = Zogy(model_error=0.0)(replace(science, flux=changed), template)
+    new = found.flux - aligned.flux  # a source of the science image moves with it
+    rows, columns = np.indices(new.shape)[:, 130:171, 130:171]
+    light = new[130:171, 130:171] / new[130:171, 130:171].sum()
+    assert (light * rows).sum() == pytest.approx(150 - 0.15, abs=0.03)
+    assert (light * columns).sum() == pytest.approx(150 - 0.15, abs=0.03)
+
+
+def test_exact_registration_is_left_alone():
+    science, *_ = stars(3.0, 10.0, 1)
+    template, *_ = stars(2.6, 6.0, 2)
+    plain = Zogy(align=False)(science, template).significance
+    assert np.abs(Zogy()(science, template).significance - plain).max() < 0.3
+
+
 def test_astrometric_noise_covers_a_shift_of_its_size():
     science, *_ = stars(3.0, 10.0, 1, shift=0.15)
     template, *_ = stars(2.6, 6.0, 2)
-    zogy = Zogy(model_error=0.0)
+    zogy = Zogy(model_error=0.0, align=False)
     assert np.abs(zogy(science, template).significance).max() > 8
     covered = zogy(replace(science, astrometric_rms=0.15), template).significance
     assert np.abs(covered).max() < 5.2
