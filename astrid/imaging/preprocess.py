@@ -28,6 +28,7 @@ from astrid.imaging.stars import StarList, find_stars, typical_fwhm
 from astrid.schema import MaskBit
 from astrid.skygrid import Tile
 
+BLENDED = 2.0  # times the PSF: sources so wide are no stars
 SCALE_SNR = 20.0
 MIN_SCALE_STARS = 5
 MAX_MASKED = 0.1
@@ -152,7 +153,9 @@ class Preprocess:
         variance = with_source_noise(calibrated, stars, native_psf)
         psf = self._native_psf(exposure, replace(calibrated, variance=variance), stars).psf
         stars = with_psf_flux(stars, calibrated.flux, variance, calibrated.mask, psf)
-        seeing = _seeing(stars) if exposure.psf is None else psf_fwhm(psf)
+        seeing = _seeing(stars)
+        if exposure.psf is not None and seeing > BLENDED * psf_fwhm(psf):  # of a crowd that runs together
+            seeing = psf_fwhm(psf)
         return Measurement(stars, suspects, seeing, calibrated.background, calibrated.background_rms)
 
     def reference(self, measurements: Sequence[Measurement]) -> int:

@@ -16,6 +16,7 @@ from astrid.schema import MaskBit
 FWHM_PER_SIGMA = 2.3548
 MAX_STARS = 5000
 
+TOO_SHARP = 1.2  # px of FWHM: no star
 FEWEST_FOR_MODE = 10
 CROWD = 0.3  # of the sources, at the width of stars
 
@@ -111,7 +112,7 @@ def find_stars(
         empty = np.empty(0)
         return StarList(empty, empty, empty, empty, empty, empty, empty, np.empty(0, bool))
     fwhm = FWHM_PER_SIGMA * np.sqrt(0.5 * (found["a"] ** 2 + found["b"] ** 2))
-    width = typical_fwhm(fwhm)
+    width = _middle_fwhm(fwhm)  # galaxies count: they are measured, too
     x, y, _ = sep.winpos(data, found["x"], found["y"], np.full(len(found), width / FWHM_PER_SIGMA), mask=bad)
     lost = ~np.isfinite(x + y) | (np.hypot(x - found["x"], y - found["y"]) > width)
     x[lost], y[lost] = found["x"][lost], found["y"][lost]
@@ -138,14 +139,17 @@ def typical_fwhm(fwhm: NDArray[np.floating]) -> float:
     It is the middle of the shortest interval that holds three tenths of the sources that are not too sharp; of fewer
     than ten, their median.
     """
-    sharp = np.sort(fwhm[fwhm > 1.2])
-    if not len(sharp):
-        return 2.5
+    sharp = np.sort(fwhm[fwhm > TOO_SHARP])
     if len(sharp) < FEWEST_FOR_MODE:
-        return float(np.clip(np.median(sharp), 1.5, 12.0))
+        return _middle_fwhm(fwhm)
     n = int(np.ceil(CROWD * len(sharp)))
     first = int(np.argmin(sharp[n - 1 :] - sharp[: len(sharp) - n + 1]))
     return float(np.clip(np.median(sharp[first : first + n]), 1.5, 12.0))
+
+
+def _middle_fwhm(fwhm: NDArray[np.floating]) -> float:
+    sharp = fwhm[fwhm > TOO_SHARP]
+    return float(np.clip(np.median(sharp), 1.5, 12.0)) if len(sharp) else 2.5
 
 
 def _isolated(

@@ -27,6 +27,7 @@ from astrid.subtraction.masks import (
     mask_cut_stars,
     pixel_stencil,
 )
+from astrid.subtraction.residual import fit_residual_kernel
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
@@ -86,6 +87,9 @@ class Zogy:
         Template flux times this equals science flux.
     align : bool
         Whether to measure on bright stars by what fraction of a pixel the science image is displaced, and to move it.
+    adapt : bool
+        Whether to fit what a PSF that varies over the field leaves of bright stars, and to take it away from all
+        sources; see `astrid.subtraction.residual`.
     model_error : "measured" or float
         Relative error of the template as a model of constant sources, added to
         the noise of ``significance`` where both images have flux. "measured"
@@ -99,6 +103,7 @@ class Zogy:
 
     flux_ratio: float = 1.0
     align: bool = True
+    adapt: bool = False
     model_error: float | Literal["measured"] = "measured"
     usual_model_error: float = 0.007
     neighbour_fraction: float = 0.25
@@ -232,7 +237,13 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
             s_n = _crop(_inverse(sn_hat, grid), shape)
     s = s_n - s_r
     f_d = 1 / np.hypot(sn, sr)  # eq 15
-    d = _crop(_inverse(d_hat, grid), shape) * np.float32(1 / (f_d * psf_sum))
+    d = _crop(_inverse(d_hat, grid), shape)
+    if zogy.adapt:
+        left = fit_residual_kernel(s, s_r, v, good, *_bright_peaks(np.minimum(s_n, s_r), v, good))
+        if left is not None:
+            s -= left.applied(s_r)
+            d -= left.applied(_crop(_inverse(pn_hat * r_hat * _inverse_noise(pn_hat, pr_hat, sn, sr), grid), shape))
+    d *= np.float32(1 / (f_d * psf_sum))
     denominator = v.copy()
     for part, kernel, sigma, rms in (
         (s_n, kn, sn, science.astrometric_rms),
@@ -295,6 +306,11 @@ def proper_difference(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: floa
     power_r = power_r * inverse
     power_n = power_n * inverse
     return d_hat, pn_hat.conj() * n_hat * power_r, pr_hat.conj() * r_hat * power_n
+
+
+def _inverse_noise(pn_hat: Any, pr_hat: Any, sn: float, sr: float) -> Any:
+    """Return one over the noise of P_r N - P_n R at each frequency."""
+    return (sn**2 * (pr_hat.real**2 + pr_hat.imag**2) + sr**2 * (pn_hat.real**2 + pn_hat.imag**2)) ** -0.5
 
 
 def _transfer(
@@ -409,7 +425,7 @@ def _bright_peaks(
     bright = usable & (steady > STAR_SNR * np.sqrt(variance))
     y, x = np.nonzero(bright)
     ny, nx = steady.shape
-    inside = (y > 4) & (y < ny - 5) & (x > 4) & (x < nx - 5)
+    inside = (y > 6) & (y < ny - 7) & (x > 6) & (x < nx - 7)
     y, x = y[inside], x[inside]
     highest = np.zeros(len(y), np.float32)
     for dy, dx in pixel_stencil(3):

@@ -1,0 +1,155 @@
+"""What is left of stars because the PSF varies over the field, and because it was measured: modelled and taken away.
+
+To first order another PSF, position or flux of all sources is a sum of derivatives of the image, whose weights vary
+slowly over the field: the image itself (flux), its slopes (position) and its curvatures (width and shape). The weights
+are polynomials, fitted to the residuals of bright stars; what varies is left out. This is the kernel of Alard and
+Lupton (1998, ApJ 503, 325; 2000, A&AS 144, 363) where it is nearly a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrid.subtraction.masks import pixel_stencil
+
+Floats = NDArray[np.floating]
+
+REACH = 4  # px about a star in which its residual is fitted
+PRIORS = (0.02, 0.1, 0.1, 0.2, 0.2, 0.2, 0.3)  # usual size of a weight: pixels to the order of its derivative
+STARS_PER_ORDER = (5, 20, 60)  # as many are needed for polynomials of order 0, 1, 2
+MODEL_ERROR = 0.003  # of a star, beyond what the fit can describe: no single star decides
+INDEPENDENT = 0.15  # independent values of the score per pixel
+OUTLIER = 9.0  # times the median chi-squared: a star that varies
+LEAST_CHI2 = 0.5
+ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualKernel:
+    """Weights of derivatives, as polynomials over the field.
+
+    Attributes
+    ----------
+    weights : (n_derivatives, n_terms) array
+        Of the terms of `_terms`.
+    order : int
+        Of the polynomials.
+    shape : (int, int)
+        Of the field.
+    n_stars : int
+        Stars that decided.
+    """
+
+    weights: NDArray[np.float64]
+    order: int
+    shape: tuple[int, int]
+    n_stars: int
+
+    def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the kernel makes of an image: its sources' residuals."""
+        ny, nx = self.shape
+        v, u = _scaled(np.arange(ny), ny).astype(np.float32), _scaled(np.arange(nx), nx).astype(np.float32)
+        rows = np.stack([v**i for i in range(self.order + 1)])
+        columns = np.stack([u**i for i in range(self.order + 1)])
+        total = np.zeros_like(image)
+        for part, weights in zip(derivatives(image), self.weights, strict=True):
+            table = np.zeros((self.order + 1, self.order + 1), np.float32)
+            for (i, j), weight in zip(_exponents(self.order), weights, strict=True):
+                table[i, j] = weight
+            total += (rows.T @ (table @ columns)) * part
+        return total
+
+
+def fit_residual_kernel(
+    residual: NDArray[np.float32],
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    y: NDArray[np.intp],
+    x: NDArray[np.intp],
+) -> ResidualKernel | None:
+    """Fit the residuals of stars; None with fewer than five.
+
+    Parameters
+    ----------
+    residual, image, variance : (ny, nx) float32 arrays
+        What is left of the sources, the sources themselves, and the variance of ``residual``.
+    usable : (ny, nx) bool array
+        Pixels that count.
+    y, x : (n,) int arrays
+        Stars, at least 6 px from the edges.
+    """
+    order = sum(len(y) >= n for n in STARS_PER_ORDER) - 1
+    if order < 0:
+        return None
+    offsets = np.array(list(pixel_stencil(REACH)))
+    at = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
+    terms = _terms(_scaled(y, residual.shape[0]), _scaled(x, residual.shape[1]), order)
+    parts = np.stack([part[at] for part in derivatives(image)], axis=2).astype(np.float64)
+    design = (parts[..., None] * terms[:, None, None, :]).reshape(*parts.shape[:2], -1)
+    left = residual[at].astype(np.float64)
+    noise = variance[at] + (MODEL_ERROR * image[y, x][:, None]) ** 2
+    weight = np.where(usable[at], 1 / noise, 0.0)
+    prior = np.diag(np.repeat(1 / np.array(PRIORS) ** 2, terms.shape[1]))
+    normal = INDEPENDENT * np.einsum("spi,sp,spj->sij", design, weight, design, optimize=True)
+    right = INDEPENDENT * np.einsum("spi,sp,sp->si", design, weight, left, optimize=True)
+    keep = np.ones(len(y), bool)
+    for _ in range(ROUNDS):
+        found = np.linalg.solve(normal[keep].sum(axis=0) + prior, right[keep].sum(axis=0))
+        chi2 = (weight * (left - design @ found) ** 2).sum(axis=1) / np.maximum(usable[at].sum(axis=1), 1)
+        before, keep = keep, chi2 < OUTLIER * max(float(np.median(chi2)), LEAST_CHI2)
+        if (before == keep).all():
+            break
+    return ResidualKernel(
+        found.reshape(len(PRIORS), -1), order, (residual.shape[0], residual.shape[1]), int(keep.sum())
+    )
+
+
+def derivatives(image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Give an image, its slopes in y and x, three curvatures (round, along the axes, diagonal) and the curvature's."""
+    yield image
+    for axis in (0, 1):
+        yield _difference(image, axis)
+    yy, xx = _second(image, 0), _second(image, 1)
+    round_ = yy + xx
+    yield round_
+    yield yy - xx
+    yield _difference(_difference(image, 0), 1)
+    yield _second(round_, 0) + _second(round_, 1)
+
+
+def _difference(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    out = np.zeros_like(image)
+    if axis == 0:
+        np.subtract(image[2:], image[:-2], out=out[1:-1])
+    else:
+        np.subtract(image[:, 2:], image[:, :-2], out=out[:, 1:-1])
+    out *= np.float32(0.5)
+    return out
+
+
+def _second(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    out = np.zeros_like(image)
+    if axis == 0:
+        out[1:-1] = image[2:] - 2 * image[1:-1] + image[:-2]
+    else:
+        out[:, 1:-1] = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
+    return out
+
+
+def _scaled(values: NDArray[np.integer], n: int) -> NDArray[np.float64]:
+    """Return places between -1 and 1."""
+    return 2 * np.asarray(values, np.float64) / max(n - 1, 1) - 1
+
+
+def _exponents(order: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
+
+
+def _terms(v: NDArray[np.float64], u: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Return the (n, n_terms) polynomial terms at places between -1 and 1."""
+    return np.stack([v**i * u**j for i, j in _exponents(order)], axis=1)
