@@ -16,7 +16,7 @@ from benchmarks.provenance import provenance
 from benchmarks.quality.measures import measure
 from benchmarks.quality.scenes import SIDE, VARIANTS, make_scene
 
-METHODS: dict[str, Subtractor] = {"zogy": Zogy(), "direct": Direct()}
+METHODS: dict[str, Subtractor] = {"zogy": Zogy(), "zogy_adapt": Zogy(adapt=True), "direct": Direct()}
 SHOWN = (
     "width", "efficiency", "completeness", "false_positive", "false_negative", "near_stars", "star_median", "star_95",
     "flux_bias", "masked", "cpu_s",
