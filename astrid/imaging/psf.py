@@ -11,7 +11,7 @@ from scipy import ndimage, spatial
 
 from astrid.image import FloatArray, MaskArray
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
-from astrid.imaging.stars import StarList, typical_fwhm
+from astrid.imaging.stars import StarList, stellar_fwhm
 
 MIN_STARS = 3
 MAX_STARS = 150
@@ -94,7 +94,7 @@ def measure_psf(
     inside = (stars.y > half) & (stars.y < ny - 1 - half) & (stars.x > half) & (stars.x < nx - 1 - half)
     use = stars[stars.is_clean & inside & (stars.snr > MIN_SNR)]
     if len(use) >= MIN_STARS:  # galaxies and blends are wider than the stars, hot pixels sharper
-        width = typical_fwhm(use.fwhm)
+        width = stellar_fwhm(use.fwhm)
         off = np.abs(use.fwhm - width)
         spread = max(1.4826 * float(np.median(off[off < 0.3 * width])), 0.03 * width)
         use = use[np.asarray(np.abs(use.fwhm - width) < 3 * spread, bool)][:MAX_STARS]

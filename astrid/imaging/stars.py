@@ -112,7 +112,7 @@ def find_stars(
         empty = np.empty(0)
         return StarList(empty, empty, empty, empty, empty, empty, empty, np.empty(0, bool))
     fwhm = FWHM_PER_SIGMA * np.sqrt(0.5 * (found["a"] ** 2 + found["b"] ** 2))
-    width = _middle_fwhm(fwhm)  # galaxies count: they are measured, too
+    width = typical_fwhm(fwhm)
     x, y, _ = sep.winpos(data, found["x"], found["y"], np.full(len(found), width / FWHM_PER_SIGMA), mask=bad)
     lost = ~np.isfinite(x + y) | (np.hypot(x - found["x"], y - found["y"]) > width)
     x[lost], y[lost] = found["x"][lost], found["y"][lost]
@@ -133,7 +133,7 @@ def find_stars(
     )
 
 
-def typical_fwhm(fwhm: NDArray[np.floating]) -> float:
+def stellar_fwhm(fwhm: NDArray[np.floating]) -> float:
     """Return the width of the stars among sources: stars crowd at one width, galaxies and blends at none.
 
     It is the middle of the shortest interval that holds three tenths of the sources that are not too sharp; of fewer
@@ -141,13 +141,14 @@ def typical_fwhm(fwhm: NDArray[np.floating]) -> float:
     """
     sharp = np.sort(fwhm[fwhm > TOO_SHARP])
     if len(sharp) < FEWEST_FOR_MODE:
-        return _middle_fwhm(fwhm)
+        return typical_fwhm(fwhm)
     n = int(np.ceil(CROWD * len(sharp)))
     first = int(np.argmin(sharp[n - 1 :] - sharp[: len(sharp) - n + 1]))
     return float(np.clip(np.median(sharp[first : first + n]), 1.5, 12.0))
 
 
-def _middle_fwhm(fwhm: NDArray[np.floating]) -> float:
+def typical_fwhm(fwhm: NDArray[np.floating]) -> float:
+    """Return the width of the middle source of those that are not too sharp."""
     sharp = fwhm[fwhm > TOO_SHARP]
     return float(np.clip(np.median(sharp), 1.5, 12.0)) if len(sharp) else 2.5
 

@@ -3,7 +3,7 @@ import pytest
 
 from astrid.imaging.photometry import shifted_psfs
 from astrid.imaging.psf import moffat
-from astrid.imaging.stars import find_stars, typical_fwhm
+from astrid.imaging.stars import find_stars, stellar_fwhm, typical_fwhm
 from astrid.schema import MaskBit
 
 SHAPE = (240, 260)
@@ -102,6 +102,6 @@ def test_galaxies_do_not_widen_the_stars():
     rng = np.random.default_rng(5)
     stars = rng.normal(3.0, 0.1, 60)
     galaxies = rng.uniform(3.3, 10.0, 110)
-    assert typical_fwhm(np.concatenate([stars, galaxies, [0.5, 0.9]])) == pytest.approx(3.0, abs=0.1)
-    assert typical_fwhm(np.array([2.0, 3.0, 7.0])) == 3.0  # too few to crowd anywhere
-    assert typical_fwhm(np.empty(0)) == 2.5
+    assert stellar_fwhm(np.concatenate([stars, galaxies, [0.5, 0.9]])) == pytest.approx(3.0, abs=0.1)
+    assert stellar_fwhm(np.array([2.0, 3.0, 7.0])) == 3.0  # too few to crowd anywhere
+    assert stellar_fwhm(np.empty(0)) == 2.5
