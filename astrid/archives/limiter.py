@@ -25,6 +25,7 @@ from astrid.archives.settings import Service
 
 LONGEST_WAIT = 60.0  # seconds; a service that asks for more is not waited for ...
 LONGEST_PAUSE = 3600.0  # ... but left alone, and for no longer than this
+LONGEST_DOWNLOAD = 7200.0  # seconds that the largest file may take
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _POLL = 0.02  # seconds between two looks for a free slot
 
@@ -58,6 +59,7 @@ class Gate:
     next_start: float = 0.0
     failures: int = 0
     closed_until: float = 0.0
+    asked_until: float = 0.0
 
     def take(self, now: float, service: Service) -> float:
         """Book the next start and return the seconds until then."""
@@ -71,7 +73,7 @@ class Gate:
         if seconds <= LONGEST_WAIT:
             self.next_start = max(self.next_start, now + seconds)
         else:
-            self.closed_until = max(self.closed_until, now + min(seconds, LONGEST_PAUSE))
+            self.asked_until = max(self.asked_until, now + min(seconds, LONGEST_PAUSE))
 
     def fail(self, now: float, service: Service) -> None:
         """Count a failure; close after too many. One trial is let through when the time is over."""
@@ -80,12 +82,17 @@ class Gate:
             self.closed_until = max(self.closed_until, now + service.breaker_s)
 
     def succeed(self) -> None:
-        """Forget the failures."""
+        """Forget the failures; a pause that the service asked for holds."""
         self.failures, self.closed_until = 0, 0.0
 
     def closed_for(self, now: float) -> float:
         """Return for how many seconds the service is still left alone."""
-        return max(0.0, min(self.closed_until - now, LONGEST_PAUSE))
+        return max(0.0, min(max(self.closed_until, self.asked_until) - now, LONGEST_PAUSE))
+
+
+def longest_request(service: Service) -> float:
+    """Return the seconds after which no request can still be running: its wait, and the largest file."""
+    return max(service.deadline_s, LONGEST_DOWNLOAD) + LONGEST_WAIT
 
 
 def paused(name: str, service: Service, failures: int, seconds: float) -> Paused:
@@ -145,13 +152,20 @@ class FileLimiter:
             raise paused(name, service, gate.failures, seconds)
 
     def _acquire(self, name: str, service: Service) -> int:
-        """Return the open lock file of a free slot; closing it gives the slot back, and so does a kill."""
-        while True:
+        """Return the open lock file of a free slot; closing it gives the slot back, and so does a kill.
+
+        A process that is suspended keeps its slots, and nobody can tell: after the longest time that a request may
+        take, this one gives up.
+        """
+        end = time.monotonic() + longest_request(service)
+        while time.monotonic() < end:
             for number in range(service.concurrency):
                 descriptor = _lock(self._path(f"{name}-{number}.lock"), wait=False)
                 if descriptor is not None:
                     return descriptor
             time.sleep(_POLL)
+        reason = f"all {service.concurrency} slots are held by other processes, none of which ends; is one suspended?"
+        raise Paused(name, service.url, reason, 0.0)
 
     def _path(self, name: str) -> Path:
         return Path(self.folder, name)

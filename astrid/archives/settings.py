@@ -25,7 +25,8 @@ class Service:
     timeout_s : float
         Longest silence of the service.
     deadline_s : float
-        Longest duration of one answer, for a service that sends a byte now and then.
+        Longest duration of one answer, for a service that sends a byte now and then; what comes at 100 kB/s or more
+        may take longer.
     attempts : int
         How often a request that failed for a reason that may pass is sent.
     backoff_s : float
@@ -34,6 +35,9 @@ class Service:
         After so many requests in a row that failed with all their attempts, the service is left alone ...
     breaker_s : float
         ... for so many seconds.
+    ban_s : float
+        How long the service is left alone once it says 403, for one that shuts out who asks too much; 0 where a 403
+        is about one file only.
     resume : bool
         Whether an interrupted file may go on where it stopped (the service honours Range and If-Range).
     """
@@ -47,6 +51,7 @@ class Service:
     backoff_s: float = 1.0
     breaker_failures: int = 5
     breaker_s: float = 300.0
+    ban_s: float = 0.0
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -59,7 +64,7 @@ class Service:
         for name in ("timeout_s", "deadline_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("interval_s", "backoff_s", "breaker_s"):
+        for name in ("interval_s", "backoff_s", "breaker_s", "ban_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 

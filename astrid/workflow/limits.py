@@ -20,14 +20,13 @@ from distributed.utils import sync
 
 from astrid.archives import Archive, FileLimiter, Limiter, Service
 from astrid.archives.fetch import default_limiter
-from astrid.archives.limiter import Gate, paused
+from astrid.archives.limiter import Gate, longest_request, paused
 from astrid.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 HANDLER = "astrid_archive_limits"
 POLL_SECONDS = 0.05
-SPARE_SECONDS = 60.0  # a slot is kept this much longer than the longest answer
 
 
 class LimitsPlugin(SchedulerPlugin):
@@ -75,7 +74,7 @@ class LimitsPlugin(SchedulerPlugin):
             del held[slot]
         if len(held) >= service.concurrency:
             return {"full": True}
-        held[values["slot"]] = (values["holder"], now + service.deadline_s + SPARE_SECONDS)
+        held[values["slot"]] = (values["holder"], now + longest_request(service))
         return {"wait": gate.take(now, service)}
 
     def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from astrid.archives import FileLimiter, Service, Transient
+from astrid.archives import limiter as limiter_module
 from astrid.archives.limiter import LONGEST_PAUSE, Gate
 from astrid.archives.outcomes import Paused
 
@@ -136,3 +137,20 @@ def test_a_clock_that_was_set_back_does_not_block_for_long():
     gate = Gate(next_start=1e9, closed_until=1e9)
     assert gate.closed_for(0.0) <= LONGEST_PAUSE
     assert gate.take(0.0, FREE) <= 60.0
+
+
+def test_a_pause_that_a_service_asked_for_outlives_an_answer_that_was_under_way(tmp_path):
+    limiter = FileLimiter(str(tmp_path))
+    limiter.penalise("x", 1800.0)
+    limiter.succeeded("x")
+    with pytest.raises(Paused, match="asked to be left alone"), limiter.slot("x", FREE):
+        pass
+
+
+def test_slots_that_never_come_back_are_not_waited_for_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(limiter_module, "LONGEST_DOWNLOAD", 0.1)
+    monkeypatch.setattr(limiter_module, "LONGEST_WAIT", 0.1)
+    service = Service("https://x", concurrency=1, interval_s=0.0, deadline_s=0.1)
+    limiter = FileLimiter(str(tmp_path))
+    with limiter.slot("x", service), pytest.raises(Paused, match="is one suspended"), limiter.slot("x", service):
+        pass

@@ -63,6 +63,13 @@ def test_a_penalty_of_one_worker_slows_all(client):
     assert time.monotonic() - started > 0.2
 
 
+def test_a_pause_that_a_service_asked_for_outlives_an_answer_that_was_under_way(client):
+    client.submit(ClusterLimiter().penalise, "asked", 1800.0).result()
+    client.submit(ClusterLimiter().succeeded, "asked").result()
+    with pytest.raises(Paused):
+        client.submit(spans, "asked", Service("https://x", interval_s=0.0), pure=False).result()
+
+
 def test_failures_of_all_workers_close_a_service(client):
     service = Service("https://x", interval_s=0.0, breaker_failures=4, breaker_s=60.0)
     wait([client.submit(ClusterLimiter().failed, "down", service, pure=False) for _ in range(4)])
