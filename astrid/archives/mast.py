@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from astropy.io import fits
 from astrid.archives.checks import FitsImage, Unfit, check_length, is_html
 from astrid.archives.fetch import Download, Fetcher
 from astrid.archives.outcomes import Corrupt, NoCoverage, Transient
+from astrid.archives.transport import Answer
 
 SERVICE = "mast"
 SECTORS = "/tesscut/api/v0.1/sector"
@@ -27,6 +29,9 @@ CUTOUT = "/tesscut/api/v0.1/astrocut"
 INVOKE = "/api/v0/invoke"
 FILE = "/api/v0.1/Download/file"
 PAGE_SIZE = 50_000
+LONGEST_SEARCH = 600.0  # seconds until a search must have ended
+POLL_SECONDS = 2.0
+_RUNNING = "the search is running"
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,46 @@ def read_rows(raw: bytes, key: str, columns: Sequence[str] = ()) -> list[dict[st
     if missing:
         raise Unfit(Corrupt, f"column {missing[0]!r} is not in the answer; it has {', '.join(rows[0])[:200]}")
     return rows
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The rows of a search; one that is still running is as good, for `_finished` to ask again."""
+
+    rows: JsonRows
+
+    def __call__(self, path: Path) -> tuple[str, ...]:
+        if _is_running(path):
+            return (_RUNNING,)
+        return self.rows(path)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Asks for a search until it has ended: the service answers early, and again by the same request."""
+
+    rows: JsonRows
+
+    def __call__(self, fetcher: Fetcher, download: Download, part: Path) -> Answer:
+        end = time.monotonic() + min(LONGEST_SEARCH, fetcher.archive.service(download.service).deadline_s)
+        while True:
+            answer = fetcher.transport.fetch(
+                download.service, download.path, part, _Search(self.rows), data=download.data
+            )
+            if answer.checks != (_RUNNING,):
+                return answer
+            part.unlink(missing_ok=True)
+            if time.monotonic() > end:
+                raise Transient(download.service, answer.url, f"the search has not ended after {LONGEST_SEARCH:g} s")
+            time.sleep(POLL_SECONDS)
+
+
+def _is_running(path: Path) -> bool:
+    try:
+        answer = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and str(answer.get("status", "")).upper() == "EXECUTING"
 
 
 @dataclass(frozen=True)
@@ -160,12 +205,14 @@ def search_request(service: str, params: Mapping[str, Any], *, columns: Sequence
         That the rows must have.
     """
     asked = {"service": service, "params": dict(params), "format": "json", "pagesize": PAGE_SIZE, "page": 1}
+    rows = JsonRows("data", tuple(columns))
     return Download(
         SERVICE,
         INVOKE,
         data=(("request", json.dumps(asked, sort_keys=True)),),
-        check=JsonRows("data", tuple(columns)),
+        check=rows,
         is_search=True,
+        way=_Finished(rows),
         about={"acknowledgement": "mast"},
     )
 

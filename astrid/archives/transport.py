@@ -20,13 +20,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from astrid.archives.checks import Check, Unfit, is_html
-from astrid.archives.limiter import LONGEST_WAIT, Limiter
+from astrid.archives.limiter import LONGEST_DOWNLOAD, LONGEST_WAIT, Limiter
 from astrid.archives.outcomes import ArchiveError, Corrupt, NoCoverage, Paused, Permanent, Transient
 from astrid.archives.settings import Archive, Service
 
 T = TypeVar("T")
 CONNECT_SECONDS = 10.0
 LONGEST_BACKOFF = 60.0  # seconds
+SLOWEST_RATE = 1e5  # bytes per second at which a large file may take longer than other answers
 BLOCK = 1 << 18
 _PASSING = {408, 416, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529}
 _KEPT_HEADERS = ("ETag", "Last-Modified", "Content-Type", "Date")
@@ -191,7 +192,10 @@ class Transport:
                 raise
             except Permanent as error:
                 if error.reason.startswith("status 403"):  # often a ban: do not go on asking
-                    self.limiter.failed(name, service)
+                    if service.ban_s > 0:
+                        self.limiter.penalise(name, service.ban_s)
+                    else:
+                        self.limiter.failed(name, service)
                 raise
 
     def _receive(
@@ -233,8 +237,9 @@ class Transport:
                     file.write(block)
                     digest.update(block)
                     size += len(block)
-                    if time.monotonic() - started > service.deadline_s:
-                        raise Transient(name, url, f"not complete after {service.deadline_s:g} s")
+                    seconds = time.monotonic() - started
+                    if _takes_too_long(service, seconds, size - offset):
+                        raise Transient(name, url, f"not complete after {seconds:.3g} s")
                 file.truncate()
                 file.flush()
                 os.fsync(file.fileno())
@@ -380,6 +385,12 @@ def _blocks(response: requests.Response) -> Any:
         return
     while block := response.raw.read1(BLOCK):
         yield block
+
+
+def _takes_too_long(service: Service, seconds: float, received: int) -> bool:
+    """Return whether to give up an answer: its time is over, unless it is large and comes along."""
+    comes_along = seconds < LONGEST_DOWNLOAD and received > SLOWEST_RATE * seconds
+    return seconds > service.deadline_s and not comes_along
 
 
 def _range_of(part: Path) -> tuple[dict[str, str], int]:

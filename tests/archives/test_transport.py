@@ -1,3 +1,4 @@
+import json
 import pickle
 import threading
 import time
@@ -7,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 import requests
 
-from astrid.archives import Corrupt, Download, Fetcher, NoCoverage, Permanent, Transient
+from astrid.archives import Corrupt, Download, Fetcher, NoCoverage, Permanent, Transient, mast, transport
 from astrid.archives.checks import Content, DelimitedTable
 from astrid.archives.outcomes import Paused
 from astrid.archives.transport import PoliteAdapter, retry_after
@@ -88,9 +89,35 @@ def test_a_page_without_a_content_type_is_no_data(server, fetcher):
 
 def test_a_service_that_sends_a_byte_now_and_then_is_given_up(server, fetcher):
     started = time.monotonic()
-    with pytest.raises(Transient, match=r"not complete after 0\.4 s"):
+    with pytest.raises(Transient, match=r"not complete after 0\.4"):
         fetcher(server.fault("drip", "drip"), attempts=1, deadline_s=0.4).read(WHOLE)
     assert time.monotonic() - started < 2
+
+
+def test_a_large_file_that_comes_along_may_take_longer_than_other_answers(server, fetcher, monkeypatch):
+    monkeypatch.setattr(transport, "SLOWEST_RATE", 1.0)  # bytes per second; it sends some twenty
+    slow = fetcher(server.fault("drip", "patience"), attempts=1, deadline_s=0.1)
+    assert slow.read(TABLE) == ROWS
+    monkeypatch.setattr(transport, "LONGEST_DOWNLOAD", 0.2)
+    with pytest.raises(Transient, match=r"not complete after 0\.2"):
+        slow.read(Download("irsa", "/table", params=(("again", "1"),)))
+
+
+def test_a_403_closes_a_service_that_shuts_out_who_asks_too_much(server, fetcher):
+    banned = fetcher(server.fault("403", "ban"), ban_s=1800.0)
+    with pytest.raises(Permanent, match="status 403"):
+        banned.read(TABLE)
+    before = len(server.requests())
+    with pytest.raises(Paused, match="asked to be left alone"):
+        banned.read(WHOLE)
+    assert len(server.requests()) == before
+
+
+def test_a_403_of_one_file_does_not_close_a_service(server, fetcher):
+    private = fetcher(server.fault("403x1", "private"))
+    with pytest.raises(Permanent):
+        private.read(TABLE)
+    assert private.read(TABLE) == ROWS
 
 
 def test_a_service_that_keeps_failing_is_left_alone(server, fetcher):
@@ -219,3 +246,28 @@ def test_a_fetcher_survives_pickling(server, fetcher):
     assert isinstance(copy, Fetcher)
     assert copy.archive == one.archive
     assert copy.read(TABLE) == one.read(TABLE)
+
+
+def test_a_search_of_mast_that_is_still_running_is_asked_for_until_it_ends(fetcher, monkeypatch):
+    monkeypatch.setattr(mast, "POLL_SECONDS", 0.01)
+    answers = iter(["EXECUTING", "EXECUTING", "COMPLETE"])
+
+    def slow(request, sky):
+        rows = {"status": next(answers), "data": [{"obsid": 7}]}
+        return Reply(json.dumps(rows).encode(), content_type="application/json")
+
+    request = mast.search_request("Mast.Caom.Products", {"obsid": "1"}, columns=("obsid",))
+    with Emulator({"mast": slow}, None) as emulator:
+        assert mast.search(fetcher(emulator.url), request) == [{"obsid": 7}]
+
+
+def test_a_search_of_mast_that_never_ends_is_given_up(fetcher, monkeypatch):
+    monkeypatch.setattr(mast, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(mast, "LONGEST_SEARCH", 0.05)
+    running = Reply(b'{"status": "EXECUTING", "data": []}', content_type="application/json")
+    request = mast.search_request("Mast.Caom.Products", {"obsid": "1"})
+    with (
+        Emulator({"mast": lambda request, sky: running}, None) as emulator,
+        pytest.raises(Transient, match="the search has not ended"),
+    ):
+        mast.search(fetcher(emulator.url), request)
