@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from numpy.typing import NDArray
 
 from astrid.archives.outcomes import ArchiveError, Corrupt, NoCoverage, Transient
 
 BLOCK = 2880
 _HTML = re.compile(rb"^\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _LONGEST_HEADER = 4000  # blocks
+_ROWS = 1024  # of an image, looked at together
 
 
 class Unfit(Exception):
@@ -84,41 +89,45 @@ class FitsImage:
     def __call__(self, path: Path) -> tuple[str, ...]:
         """Read every HDU."""
         beginning = _beginning(path)
-        data = path.read_bytes()
-        if beginning[:2] == b"\x1f\x8b":
-            try:
-                data = gzip.decompress(data)
-            except (OSError, EOFError, zlib.error) as error:
-                raise Unfit(Corrupt, f"the gzip data do not decompress ({error})") from error
-        check_length(data)
         found = ["FITS of full length"]
-        with warnings.catch_warnings():
+        with _content(path, is_gzip=beginning[:2] == b"\x1f\x8b") as content, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_length(content)
+            source = path if isinstance(content, mmap.mmap) else io.BytesIO(content)
             try:
-                with fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as file:
-                    images = [
-                        (hdu.header, hdu.data)
-                        for hdu in file
-                        if hdu.data is not None and getattr(hdu, "is_image", False) and hdu.data.ndim >= 2
-                    ]
-                    for hdu in file:
-                        _ = hdu.data
-                    if not images:
-                        raise Unfit(Corrupt, "no image in the FITS file")
-                    header, pixels = images[0]
-                    finite = float(np.isfinite(pixels).mean()) if pixels.size else 0.0
-                    found.append(f"{finite:.4f} of the pixels are finite")
-                    if finite == 0.0 and not self.may_be_blank:
-                        raise Unfit(NoCoverage, "the image has no finite pixel")
-                    if not self.may_be_constant and np.nanmin(pixels) == np.nanmax(pixels):
-                        raise Unfit(NoCoverage, f"every pixel is {float(np.nanmin(pixels)):g}")
-                    if self.needs_wcs:
-                        found.append(self._check_wcs(header, pixels.shape))
+                with fits.open(source, memmap=source is path, lazy_load_hdus=False) as file:
+                    found += self._check_hdus(file)
             except Unfit:
                 raise
             except Exception as error:  # astropy and wcslib raise whatever they stumble over in damaged bytes
                 raise Unfit(Corrupt, f"the FITS file does not read ({type(error).__name__}: {error})") from error
         return tuple(found)
+
+    def _check_hdus(self, file: fits.HDUList) -> list[str]:
+        """Read one HDU after the other, letting go of each: drizzled mosaics have gigabytes."""
+        found: list[str] = []
+        for hdu in file:
+            pixels = hdu.data
+            if pixels is not None and getattr(hdu, "is_image", False) and pixels.ndim >= 2 and not found:
+                found += self._check_pixels(pixels)
+                if self.needs_wcs:
+                    found.append(self._check_wcs(hdu.header, pixels.shape))
+            del pixels
+            if "data" in hdu.__dict__:
+                del hdu.data
+        if not found:
+            raise Unfit(Corrupt, "no image in the FITS file")
+        return found
+
+    def _check_pixels(self, pixels: NDArray[Any]) -> list[str]:
+        rows = pixels.reshape(-1, pixels.shape[-1])
+        blocks = [rows[at : at + _ROWS] for at in range(0, len(rows), _ROWS)]
+        finite = sum(int(np.isfinite(block).sum()) for block in blocks) / max(pixels.size, 1)
+        if finite == 0.0 and not self.may_be_blank:
+            raise Unfit(NoCoverage, "the image has no finite pixel")
+        if not self.may_be_constant and np.nanmin(pixels) == np.nanmax(pixels):
+            raise Unfit(NoCoverage, f"every pixel is {float(np.nanmin(pixels)):g}")
+        return [f"{finite:.4f} of the pixels are finite"]
 
     def _check_wcs(self, header: fits.Header, shape: tuple[int, ...]) -> str:
         wcs = WCS(header).celestial
@@ -239,7 +248,21 @@ def _beginning(path: Path) -> bytes:
     return beginning
 
 
-def check_length(data: bytes) -> None:
+@contextmanager
+def _content(path: Path, *, is_gzip: bool) -> Iterator[bytes | mmap.mmap]:
+    """Yield the bytes of a file without reading it all, or what a gzip holds."""
+    if is_gzip:
+        try:
+            content = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise Unfit(Corrupt, f"the gzip data do not decompress ({error})") from error
+        yield content
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        yield mapped
+
+
+def check_length(data: bytes | mmap.mmap) -> None:
     """Walk the headers of a FITS file; what they promise must be there."""
     if data[:9] != b"SIMPLE  =":
         raise Unfit(Corrupt, f"no FITS file; it begins with {data[:24]!r}")

@@ -1,5 +1,6 @@
 import gzip
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -86,6 +87,19 @@ def test_what_is_not_as_it_should_be_is_told(checked, data, check, outcome, said
     found = checked(check, data)
     assert found[0] is outcome
     assert said in found[1]
+
+
+def test_a_large_file_is_checked_without_all_of_it_in_memory(tmp_path):
+    path = tmp_path / "mosaic.fits"
+    pixels = np.zeros((2048, 2048), np.float32)
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(pixels) for _ in range(4))]).writeto(path)
+    tracemalloc.start()
+    try:
+        FitsImage(needs_wcs=False)(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.2 * path.stat().st_size
 
 
 def test_a_mask_without_flaws_passes_though_a_cutout_may_show_no_data(checked):
