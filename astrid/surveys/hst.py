@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted, required_n
 from astrid.surveys.headers import Headers, celestial_header, parse_unit
 
 AB_CONSTANT = 2.408  # AB zero point = -2.5 log10(PHOTFLAM) - 5 log10(PHOTPLAM) - 2.408
+MOST_OBSERVATIONS = 200  # whose files are asked for at a time: each has dozens, and a page ends at 50,000 rows
 MIN_SIDE = 32  # pixels of the part around the place
 _FILTER = re.compile(r"F\d{3}[A-Z]+")
 _OBSERVATION = ("obsid", "obs_id", "filters", "t_min", "t_max", "t_exptime", "instrument_name")
@@ -97,7 +99,7 @@ class Hst(FetchedFiles):
         if not chosen:
             return Plan((), dict(rejected))
         products: dict[str, dict[str, Any]] = {}
-        for row in mast.search(fetcher, products_request(sorted(chosen))):
+        for row in chain.from_iterable(mast.search(fetcher, one) for one in products_requests(sorted(chosen))):
             group, key = row["productSubGroupDescription"], _key(row["productFilename"])
             if group in ("DRZ", "DRC") and (key not in products or group == "DRC"):  # DRC: corrected for lost charge
                 products[key] = row
@@ -195,9 +197,12 @@ def observations_request(place: Place) -> Download:
     return mast.search_request("Mast.Caom.Filtered.Position", params, columns=_OBSERVATION)
 
 
-def products_request(obsids: Sequence[str]) -> Download:
-    """Return the search for the files of observations."""
-    return mast.search_request("Mast.Caom.Products", {"obsid": ",".join(obsids)}, columns=_PRODUCT)
+def products_requests(obsids: Sequence[str]) -> list[Download]:
+    """Return the searches for the files of observations, so many in each that the service takes it."""
+    batches = (obsids[at : at + MOST_OBSERVATIONS] for at in range(0, len(obsids), MOST_OBSERVATIONS))
+    return [
+        mast.search_request("Mast.Caom.Products", {"obsid": ",".join(batch)}, columns=_PRODUCT) for batch in batches
+    ]
 
 
 def band_of(filters: object) -> str | None:

@@ -31,7 +31,7 @@ from astrid.archives import (
 from astrid.archives.ztf_light_curves import light_curves, light_curves_request
 from astrid.detection.reference import GAIA, PS1, SDSS
 from astrid.surveys.fetched import Place
-from astrid.surveys.hst import observations_request, products_request
+from astrid.surveys.hst import observations_request, products_requests
 from tests.archives.conftest import public
 from tests.archives.emulator import Sky
 from tests.archives.emulator.irsa import _reference_row, _references, _row, quadrants
@@ -103,7 +103,7 @@ PATHS = {
     "tess sectors": ClientPath(lambda f: mast.sectors(f, mast.sectors_request(RA, DEC)), None),
     "tess cutout": ClientPath(lambda f: f.read(mast.tess_cutout(RA, DEC, 12, SECTOR)), NoCoverage),
     "hst search": ClientPath(lambda f: mast.search(f, observations_request(Place(NAME, RA, DEC, 30.0))), None),
-    "hst products": ClientPath(lambda f: mast.search(f, products_request(["10", "11"])), None),
+    "hst products": ClientPath(lambda f: mast.search(f, *products_requests(["10", "11"])), None),
     "hst file": ClientPath(
         lambda f: f.read(mast.file_request(f"mast:HST/product/hst_{NAME}_0_f606w_drc.fits")), Permanent
     ),

@@ -1,4 +1,6 @@
+import json
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from astrid.errors import CellSkipped, DataError
 from astrid.schema import MaskBit
 from astrid.surveys.directory import Directory
 from astrid.surveys.fetched import FetchedSurvey, Place, Wanted
-from astrid.surveys.hst import Hst, band_of, products_request
+from astrid.surveys.hst import Hst, band_of, products_requests
 from tests.archives.emulator.mast import HST_SECONDS, HST_START_MJD, HST_ZERO_POINT
 from tests.archives.emulator.sky import Sky
 from tests.archives.registering import patient, place_of, register
@@ -149,8 +151,15 @@ def test_recorded_sectors_are_read(real_data):
 
 
 def test_several_observations_are_one_request():
-    request = products_request(["1", "2"])
+    (request,) = products_requests(["1", "2"])
     assert '"obsid": "1,2"' in dict(request.data)["request"]
+
+
+def test_very_many_observations_are_several_requests():
+    requests = products_requests([str(number) for number in range(450)])
+    asked = [json.loads(dict(request.data)["request"])["params"]["obsid"].split(",") for request in requests]
+    assert [len(one) for one in asked] == [200, 200, 50]
+    assert list(chain.from_iterable(asked)) == [str(number) for number in range(450)]
 
 
 @pytest.mark.parametrize(
