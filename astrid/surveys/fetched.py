@@ -81,6 +81,8 @@ class Wanted:
         Downloads by kind; "science" must be there, the others are the survey's ("mask", "psf", "template").
     seeing_arcsec, limiting_magnitude : float
         For the rules of a mission; NaN where the archive does not say.
+    mjd_is_planned : bool
+        Whether ``mjd`` is what a schedule says, days off; the rules then judge what the file says.
     extra : mapping
         Plain values that the survey needs to register the exposure.
     """
@@ -93,6 +95,7 @@ class Wanted:
     files: Mapping[str, Download]
     seeing_arcsec: float = float("nan")
     limiting_magnitude: float = float("nan")
+    mjd_is_planned: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:

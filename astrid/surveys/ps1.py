@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +186,7 @@ class Ps1(FetchedFiles):
         if "warp.wt" in kinds:
             files["variance"] = cut(kinds["warp.wt"]["filename"])
         if (band, skycell) in stack_of:
-            files["template"] = cut(stack_of[band, skycell])
+            files["template"] = replace(cut(stack_of[band, skycell]), optional=True)
         stem = kinds["warp"]["filename"].rpartition("/")[2].removesuffix(".fits")
         return Wanted(
             exposure_id=f"{place.name}/{stem}",

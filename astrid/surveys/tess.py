@@ -22,11 +22,12 @@ from astrid.simulation.psf import MoffatPsf
 from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted
 from astrid.surveys.tpf import TargetPixels, read_target_pixels
 
-# Sectors begin about every 27.4 days from 2018-07-25 on; up to two weeks off, since files say when they really did.
-FIRST_SECTOR_MJD, SECTOR_DAYS, SLACK_DAYS = 58324.8, 27.4, 15.0
+# Sectors begin about every 27.4 days from 2018-07-25 on; some weeks off, since files say when they really did.
+FIRST_SECTOR_MJD, SECTOR_DAYS, SLACK_DAYS = 58324.8, 27.4, 30.0
 MARGIN_PIXELS = 4
 MOST_PIXELS = 99  # on a side, that the service cuts out
 PSF_HALF = 12
+CADENCES = ((26, 1300), (55, 3900), (math.inf, 11800))  # of a sector, up to which: of 30 and 10 minutes, of 200 s
 BAND = "tess"
 
 
@@ -109,7 +110,8 @@ class Tess(FetchedFiles):
         # the square is on the image however it is turned; a margin as wide as for other surveys would be degrees
         pixels = math.ceil(math.sqrt(2) * place.size_arcsec / self.pixel_scale_arcsec) + 2 * MARGIN_PIXELS
         pixels = min(pixels, MOST_PIXELS)
-        size = 1300 * (4 * pixels**2 * 4 + 80)  # half-hour cadences; later sectors have more
+        cadences = next(n for last, n in CADENCES if number <= last)
+        size = cadences * (5 * pixels**2 * 4 + 80)
         about = {"band": BAND, "sector": number, "place": place.name}
         file = mast.tess_cutout(place.ra, place.dec, pixels, number, size=size, about=about)
         days = self.bin_hours / 24
@@ -121,6 +123,7 @@ class Tess(FetchedFiles):
                 band=BAND,
                 mjd=begin + (k + 0.5) * days,
                 exposure_time=self.bin_hours * 3600,
+                mjd_is_planned=True,
                 files={"science": file},
                 extra={"sector": number, "bin": k, **{key: v for key, v in limits.items() if math.isfinite(v)}},
             )

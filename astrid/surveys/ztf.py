@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,8 @@ class Ztf(FetchedFiles):
             files["difference"] = ibe.whole_file(path, size=DIFFERENCE_BYTES, needs_wcs=False, optional=True)
         reference = references.get(_detector(row))
         if reference is not None:
-            files["template"] = cut(ibe.reference_path(reference, "refimg.fits"), 4)
+            template = cut(ibe.reference_path(reference, "refimg.fits"), 4)
+            files["template"] = replace(template, optional=True)
         stem = ibe.science_path(row, "").rpartition("/")[2].rstrip("_")
         return Wanted(
             exposure_id=f"{place.name}/{stem}",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from astrid.archives import ArchiveError, Fetcher, NoCoverage, Permanent
+from astrid.archives import ArchiveError, Download, Fetcher, NoCoverage, Permanent
 from astrid.errors import CellSkipped, DataError, UsageError
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
@@ -56,7 +56,7 @@ class Fetch:
             try:
                 fetched[kind] = self.fetcher.fetch(download)
             except (NoCoverage, Permanent) as error:
-                if download.optional:
+                if download.optional and not error.reason.startswith("status 403"):  # who bans has it nevertheless
                     logger.warning("%s goes without its %s: %s", key.exposure_id, kind, error)
                 elif isinstance(error, NoCoverage):
                     raise CellSkipped(f"no coverage: {error}") from error
@@ -117,7 +117,16 @@ def fetch(settings: Settings, runner: Runner, journal: Journal) -> None:
         raise DataError(nothing_planned(settings, planned))
     complete = {key for key, info in here.items() if all(path.exists() for path in files_of(info))}
     work = Fetch(survey_of(settings), fetcher, folder)
-    runner.run("fetch", work, wanted, journal, again=(journal.done("fetch", ["done"]) | here.keys()) - complete)
+    skipped = journal.done("fetch", ["skipped"])
+    asked_again = {one.exposure_id for one in wanted if one.exposure_id in skipped and may_be_there_now(one, fetcher)}
+    again = ((journal.done("fetch", ["done"]) | here.keys()) - complete) | asked_again
+    runner.run("fetch", work, wanted, journal, again=again)
+
+
+def may_be_there_now(wanted: Wanted, fetcher: Fetcher) -> bool:
+    """Return whether an exposure that was left out deserves another look: its "nothing there" is too old."""
+    notes = [fetcher.cached(one) for one in wanted.files.values() if not one.optional]
+    return None in notes and all(note is None or note["outcome"] == "ok" for note in notes)
 
 
 def survey_of(settings: Settings) -> FetchedSurvey:
@@ -163,6 +172,10 @@ def make_plan(settings: Settings, fetcher: Fetcher) -> Planned:
             except (ArchiveError, DataError) as error:
                 failed[place.name] = str(error)
                 continue
+            except (ValueError, TypeError, KeyError, IndexError) as error:  # a row with nothing where a number belongs
+                logger.exception("the plan of %s", place.name)
+                failed[place.name] = f"an answer of the archive has a row that does not read ({error!r}); see the log"
+                continue
             plans.append(replace(plan, rejected=dict(Counter(plan.rejected) + dropped)))
     plan = merged(plans)
     notes += [f"{count} images left out: {reason}" for reason, count in sorted(plan.rejected.items())]
@@ -172,10 +185,11 @@ def make_plan(settings: Settings, fetcher: Fetcher) -> Planned:
 def selected(plan: Plan, place: Place, selection: Selection) -> tuple[Plan, Counter[str]]:
     """Keep the exposures that the rules of the mission keep; count the others by rule.
 
-    The rules are about times, seeing and depth: what has no time is kept.
+    The rules are about times, seeing and depth: what has no time is kept, and so is what has only a planned one; it is
+    judged when its file is here.
     """
-    timeless = tuple(one for one in plan.wanted if math.isnan(one.mjd))
-    wanted = tuple(one for one in plan.wanted if not math.isnan(one.mjd))
+    timeless = tuple(one for one in plan.wanted if math.isnan(one.mjd) or one.mjd_is_planned)
+    wanted = tuple(one for one in plan.wanted if not (math.isnan(one.mjd) or one.mjd_is_planned))
     images = Images(
         [one.exposure_id for one in wanted],
         [one.band for one in wanted],
@@ -250,9 +264,8 @@ class Amount:
     missing_size: int = 0
     exact: bool = True
 
-    def plus(self, wanted: Wanted, fetcher: Fetcher) -> Amount:
-        """Add an exposure."""
-        files = list(wanted.files.values())
+    def plus(self, files: Sequence[Download], fetcher: Fetcher) -> Amount:
+        """Add an exposure that brings files which no other has brought."""
         missing = [one for one in files if fetcher.cached(one) is None]
         return Amount(
             self.exposures + 1,
@@ -278,13 +291,17 @@ class Amount:
 def amounts(wanted: Iterable[Wanted], fetcher: Fetcher) -> dict[tuple[str, str], Amount]:
     """Count a plan by place and band."""
     found: dict[tuple[str, str], Amount] = {}
+    seen: set[str] = set()  # several exposures may share a file
     for one in wanted:
         key = (one.place, one.band)
-        found[key] = found.get(key, Amount()).plus(one, fetcher)
+        own = [file for file in one.files.values() if fetcher.key(file) not in seen]
+        seen |= {fetcher.key(file) for file in own}
+        found[key] = found.get(key, Amount()).plus(own, fetcher)
     return found
 
 
 def least_seconds(wanted: Sequence[Wanted], fetcher: Fetcher) -> float:
     """Return how long the missing files take at least, by the rate that each service allows."""
-    missing = Counter(one.service for each in wanted for one in each.files.values() if fetcher.cached(one) is None)
+    files = {fetcher.key(one): one for each in wanted for one in each.files.values()}
+    missing = Counter(one.service for one in files.values() if fetcher.cached(one) is None)
     return max((count * fetcher.archive.service(name).interval_s for name, count in missing.items()), default=0.0)
