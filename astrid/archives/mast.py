@@ -184,12 +184,12 @@ def sectors(fetcher: Fetcher, request: Download) -> list[dict[str, int]]:
 def tess_cutout(ra: float, dec: float, size_pixels: int, sector: int, *, size: int | None = None,
                 about: Mapping[str, object] | None = None) -> Download:  # fmt: skip
     """Return the request for a square of one sector's full-frame images: one sector each, all at once take too long."""
-    params = (
+    form = (
         *(("x", str(size_pixels)), ("y", str(size_pixels)), ("units", "px"), ("sector", str(sector))),
         *(("ra", f"{ra:.6f}"), ("dec", f"{dec:.6f}")),
     )
     about = {"survey": "tess", "acknowledgement": "tess", **(about or {})}
-    return Download(SERVICE, CUTOUT, params, check=CutoutZip(), size=size, about=about)
+    return Download(SERVICE, CUTOUT, data=form, check=CutoutZip(), size=size, about=about)
 
 
 def search_request(service: str, params: Mapping[str, Any], *, columns: Sequence[str] = ()) -> Download:

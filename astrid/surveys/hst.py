@@ -188,7 +188,12 @@ class Hst(FetchedFiles):
 def observations_request(place: Place) -> Download:
     """Return the search for drizzled images that overlap a place."""
     radius = place.fetched_arcsec / 3600 / math.sqrt(2)
-    filters = {"obs_collection": ["HST"], "dataproduct_type": ["image"], "calib_level": [3], "intentType": ["science"]}
+    filters = {
+        "obs_collection": ["HST"],
+        "dataproduct_type": ["image"],
+        "calib_level": ["3"],
+        "intentType": ["science"],
+    }
     params = {
         "columns": "*",
         "filters": [{"paramName": name, "values": values} for name, values in filters.items()],

@@ -29,6 +29,7 @@ BACKGROUND = 90.0  # electrons per second and pixel
 BTJD = 2457000.0
 LIGHT_TIME_DAYS = 0.003
 
+COLUMNS = ("obs_collection", "dataproduct_type", "calib_level", "intentType")
 HST_SCALE = 0.05
 HST_SHAPE = (1000, 1000)
 HST_START_MJD = 59012.25
@@ -44,6 +45,8 @@ def answer(request: Request, sky: Sky) -> Reply:
         return _cutout(request, sky)
     if request.path == "/api/v0/invoke":
         return _invoke(request, sky)
+    if request.path == "/portal/Mashup/Mashup.asmx/columnsconfig":
+        return _json({name: {"text": name, "type": "string"} for name in COLUMNS})  # astroquery asks what to filter by
     if request.path == "/api/v0.1/Download/file":
         match = re.fullmatch(r"mast:HST/product/hst_(field-\w)_(\d)_f606w_drc\.fits", request.query.get("uri", ""))
         if match and not request.empty:
@@ -63,10 +66,10 @@ def _sectors(request: Request, sky: Sky) -> Reply:
 
 
 def _cutout(request: Request, sky: Sky) -> Reply:
-    ra, dec = float(request.query["ra"]), float(request.query["dec"])
-    if sky.field_at(ra, dec) is None or request.empty or int(request.query["sector"]) != SECTOR:
+    ra, dec = float(request.form["ra"]), float(request.form["dec"])
+    if sky.field_at(ra, dec) is None or request.empty or int(request.form["sector"]) != SECTOR:
         return _json({"msg": "No TESS data found for coordinates and/or sector."})
-    return Reply(_target_pixels(sky, ra, dec, int(request.query["x"])), content_type="application/zip")
+    return Reply(_target_pixels(sky, ra, dec, int(request.form["x"])), content_type="application/zip")
 
 
 @lru_cache(maxsize=4)
@@ -134,8 +137,10 @@ def _invoke(request: Request, sky: Sky) -> Reply:
     elif not request.empty and asked["service"] == "Mast.Caom.Products":
         for text in str(asked["params"]["obsid"]).split(","):
             rows += _products(sky, sky.fields[int(text) // 10 - 1].name, int(text) % 10)
+    kinds = {int: "int", float: "float"}
+    fields = [{"name": name, "type": kinds.get(type(value), "string")} for name, value in (rows or [{}])[0].items()]
     page = {"page": 1, "pageSize": asked["pagesize"], "pagesFiltered": 1, "rows": len(rows), "rowsTotal": len(rows)}
-    return _json({"status": "COMPLETE", "msg": "", "data": rows, "fields": [], "paging": page})
+    return _json({"status": "COMPLETE", "msg": "", "data": rows, "fields": fields, "paging": page})
 
 
 def _observation(sky: Sky, field: str, number: int) -> dict[str, object]:

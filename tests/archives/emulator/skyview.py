@@ -74,7 +74,7 @@ def _results(request: Request, sky: Sky) -> str:
     """The page of results of one survey; without a link where there is nothing."""
     query = request.query
     name = query.get("survey", "")
-    ra, dec = (float(text) for text in query["Position"].split(","))
+    ra, dec = (float(text) for text in query["Position"].replace(",", " ").split())
     field = sky.field_at(ra, dec, 60.0)
     has_none = (
         field is None
