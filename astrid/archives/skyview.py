@@ -28,6 +28,7 @@ MAX_PIXELS = 3000  # side; larger ones are what the service asks not to request
 FOUND = ("epoch", "pixelunits", "pixelscale", "coverage", "provenance", "copyright", "resolution")
 _SETTING = re.compile(r"x\['([\w.]+)'\]='(.*)'\s*$", re.MULTILINE)
 _TITLE = re.compile(r"<title>\s*SkyView\b", re.IGNORECASE)
+_RESULTS_TITLE = re.compile(r"<title>\s*SkyView\s+images\b", re.IGNORECASE)
 _END = re.compile(r"</html>|document\.domain\s*=", re.IGNORECASE)  # the page of results has no closing tag
 
 
@@ -161,7 +162,9 @@ def read_form(page: bytes) -> Form:
     Unfit
         Transient if this is another page, Corrupt if it is cut short.
     """
-    text = _text(page)
+    text = _decoded(page)
+    if not _TITLE.search(text):
+        raise Unfit(Transient, "a page of another kind came")
     parser = _FormParser()
     parser.feed(text)
     if not parser.ends or not parser.surveys:
@@ -175,29 +178,28 @@ def read_result(page: bytes) -> Result:
     Raises
     ------
     Unfit
-        NoCoverage if it is complete and links to no FITS file, Transient if it is another page, Corrupt if it is
-        cut short.
+        NoCoverage if it is a complete page of results that links to no FITS file, Transient if it is another page,
+        Corrupt if it is cut short.
     """
-    text = _text(page)
+    text = _decoded(page)
     parser = _LinkParser()
     parser.feed(text)
-    if not parser.links and _END.search(text):
-        raise Unfit(NoCoverage, "the page of results links to no FITS file")
-    if not parser.links:
+    if not parser.links and not _END.search(text):
         raise Unfit(Corrupt, f"the page of results is cut short after {len(page)} bytes")
+    if not _RESULTS_TITLE.search(text):
+        raise Unfit(Transient, "a page came that is no page of results")
+    if not parser.links:
+        raise Unfit(NoCoverage, "the page of results links to no FITS file")
     public = urljoin(f"https://skyview{QUERY}", parser.links[0])
     settings = dict(reversed(_SETTING.findall(text)))  # of the first image, where there are several
     found = {key: settings[f"_meta_{key}"] for key in FOUND if settings.get(f"_meta_{key}")}
     return Result(urlsplit(public).path, found)
 
 
-def _text(page: bytes) -> str:
+def _decoded(page: bytes) -> str:
     if not page:
         raise Unfit(Corrupt, "the answer is empty")
-    text = page.decode("utf-8", errors="replace")
-    if not _TITLE.search(text):
-        raise Unfit(Transient, "a page of another kind came")
-    return text
+    return page.decode("utf-8", errors="replace")
 
 
 class _LinkParser(HTMLParser):
