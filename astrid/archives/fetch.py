@@ -16,10 +16,11 @@ from typing import Any, Protocol
 from astrid.archives.cache import Cache, key_of
 from astrid.archives.checks import Check, Content
 from astrid.archives.limiter import FileLimiter, Limiter
-from astrid.archives.outcomes import NoCoverage, Transient
+from astrid.archives.outcomes import ArchiveError, Corrupt, NoCoverage, Permanent, Transient
 from astrid.archives.settings import Archive
 from astrid.archives.transport import Answer, Transport
 
+WORST_FIRST = (Transient, Corrupt, Permanent, NoCoverage)  # what may answer later is no proof that there is nothing
 _FETCHERS: dict[str, Fetcher] = {}
 
 
@@ -61,7 +62,7 @@ class Download:
     way : callable, optional
         Gets the file where that takes more than one request.
     otherwise : tuple of Download
-        Other services to ask, in order, where this one has nothing there or does not answer.
+        Other services to ask, in order, where this one does not bring the file, whatever the reason.
     about : mapping
         What the note beside the file says of it: survey, band, mjd, acknowledgement...
     """
@@ -138,26 +139,26 @@ class Fetcher:
     def fetch(self, download: Download) -> Fetched:
         """Return the file of a request, from the cache where it is there.
 
-        Where the service has nothing or does not answer, the requests of ``otherwise`` are tried in order; the note
-        says which service answered. A file that any of them brought before is used again.
+        Where the service does not bring it, the requests of ``otherwise`` are tried in order; the note says which
+        service answered. A file that any of them brought before is used again.
 
         Raises
         ------
-        Transient, NoCoverage, Permanent, Corrupt
-            The outcomes of `astrid.archives.outcomes`. "No coverage" is remembered, the others are not.
+        Transient, Corrupt, Permanent, NoCoverage
+            The outcomes of `astrid.archives.outcomes`; of several services the first of these that any of them ended
+            with, naming the reason of each. "No coverage" is remembered, the others are not.
         """
         requests = (download, *download.otherwise)
         known = next((one for one in requests if (self._cached(one) or {}).get("outcome") == "ok"), None)
         if known is not None:
             return self._fetch(known)
-        failures: list[NoCoverage | Transient] = []
+        failures: list[ArchiveError] = []
         for one in requests:
             try:
                 return self._fetch(one)
-            except (NoCoverage, Transient) as error:
+            except ArchiveError as error:
                 failures.append(error)
-        # what may answer later is no proof that there is nothing
-        worst = next((error for error in failures if isinstance(error, Transient)), failures[0])
+        worst = next(error for outcome in WORST_FIRST for error in failures if isinstance(error, outcome))
         others = "; ".join(f"{error.service}: {error.reason}" for error in failures if error is not worst)
         if others:
             reason = f"{worst.reason}; also {others}"

@@ -2,12 +2,14 @@
 
 import pickle
 from dataclasses import replace
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import astroquery.skyview
 import pytest
 
-from astrid.archives import Corrupt, NoCoverage, Permanent, Transient, hips, skyview
+from astrid.archives import ArchiveError, Corrupt, Download, NoCoverage, Permanent, Transient, hips, skyview
 from astrid.archives.checks import Unfit
 from tests.archives.emulator import Sky
 
@@ -76,11 +78,25 @@ def test_a_whole_page_of_results_without_a_link_says_that_there_is_nothing():
     assert caught.value.outcome is NoCoverage
 
 
-def test_another_page_is_a_service_that_is_busy():
-    for read in (skyview.read_form, skyview.read_result):
+@pytest.mark.parametrize("title", ["Down for maintenance", "SkyView error", "SkyView Query Form"])
+def test_an_ended_page_that_is_no_page_of_results_may_be_one_later(title):
+    whole = (INSTALLED / "results.html").read_bytes().replace(b"<title>SkyView images<", f"<title>{title}<".encode())
+    for page in (whole, whole.replace(b">FITS<", b"><"), f"<html><title>{title}</title></html>".encode()):
         with pytest.raises(Unfit) as caught:
-            read(b"<html><title>Down for maintenance</title></html>")
+            skyview.read_result(page)
         assert caught.value.outcome is Transient
+
+
+def test_a_page_of_results_that_is_cut_before_its_title_is_corrupt():
+    with pytest.raises(Unfit) as caught:
+        skyview.read_result((INSTALLED / "results.html").read_bytes()[:60])
+    assert caught.value.outcome is Corrupt
+
+
+def test_another_page_than_the_form_is_a_service_that_is_busy():
+    with pytest.raises(Unfit) as caught:
+        skyview.read_form(b"<html><title>Down for maintenance</title></html>")
+    assert caught.value.outcome is Transient
 
 
 def test_an_image_is_linear_and_asked_for_with_the_defaults_of_the_form(fetcher, emulator):
@@ -136,10 +152,33 @@ def test_the_next_service_sends_what_the_first_has_not_or_does_not_answer(fault,
     assert len(emulator.requests()) == before
 
 
-def test_what_is_refused_or_damaged_does_not_fall_through(fetcher, emulator):
-    for fault, outcome in (("404@tempspace", Permanent), ("short@tempspace", Corrupt)):
-        with pytest.raises(outcome):
-            fetcher(emulator.fault(fault, f"through-{fault[:3]}"), timeout_s=10.0).fetch(chain())
+@pytest.mark.parametrize("fault", ["404@tempspace", "403@basicform", "short@tempspace", "zero@runquery"])
+def test_what_is_refused_or_damaged_is_asked_of_the_next_service(fault, fetcher, emulator):
+    ours = fetcher(emulator.fault(fault, f"through-{fault.replace('@', '-')}"), timeout_s=10.0)
+    assert ours.fetch(chain()).note["service"] == "hips2fits"
+
+
+OUTCOMES = (Transient, Corrupt, Permanent, NoCoverage)  # the worst first
+
+
+def failing(service, outcome):
+    """A request of one service that ends badly without being sent."""
+    return Download(service, f"/{outcome.__name__}", way=partial(fail, outcome))
+
+
+def fail(outcome, fetcher, download, part):
+    raise outcome(download.service, "http://nowhere", f"{download.service} said {outcome.__name__}")
+
+
+@pytest.mark.parametrize("order", [*permutations(OUTCOMES), *permutations(OUTCOMES[1:]), *permutations(OUTCOMES[2:])])
+def test_where_all_fail_the_worst_outcome_is_raised_with_every_reason(order, fetcher):
+    services = ("skyview", "hips2fits", "hips2fits_mirror", "mast")
+    one, *others = (failing(service, outcome) for service, outcome in zip(services, order, strict=False))
+    with pytest.raises(ArchiveError) as caught:
+        fetcher().fetch(replace(one, otherwise=tuple(others)))
+    assert type(caught.value) is min(order, key=OUTCOMES.index)
+    for service, outcome in zip(services, order, strict=False):
+        assert f"{service} said {outcome.__name__}" in str(caught.value)
 
 
 def test_the_mirror_is_the_last_to_be_asked(fetcher, emulator):
