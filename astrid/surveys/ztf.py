@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from astropy.io import fits
 from astropy.time import Time
 
 from astrid.archives import Download, Fetcher, acknowledgement, ibe
+from astrid.archives.footprints import share_covered
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
 from astrid.schema import MaskBit
@@ -311,37 +312,7 @@ def overlap_of(place: Place, corners: Sequence[tuple[float, float]]) -> float:
     corners : sequence of (ra, dec)
         Of the image, in order around it, degrees.
     """
-    half = place.size_arcsec / 3600 / 2
-    a0, d0 = math.radians(place.ra), math.radians(place.dec)
-    polygon = []
-    for ra, dec in corners:
-        a, d = math.radians(ra) - a0, math.radians(dec)
-        cosine = math.sin(d0) * math.sin(d) + math.cos(d0) * math.cos(d) * math.cos(a)
-        if cosine <= 0.1:
-            return 0.0
-        east = math.cos(d) * math.sin(a) / cosine
-        north = (math.cos(d0) * math.sin(d) - math.sin(d0) * math.cos(d) * math.cos(a)) / cosine
-        polygon.append((math.degrees(east), math.degrees(north)))
-    for axis in (0, 1):  # Sutherland and Hodgman (1974): clip by one side of the square after the other
-        for sign in (1.0, -1.0):
-            polygon = list(_clipped(polygon, axis, sign, half))
-    area = 0.0
-    for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):
-        area += x1 * y2 - x2 * y1
-    return abs(area) / 2 / (2 * half) ** 2
-
-
-def _clipped(
-    polygon: Sequence[tuple[float, float]], axis: int, sign: float, half: float
-) -> Iterator[tuple[float, float]]:
-    """Yield the corners of the part of a polygon where ``sign * coordinate <= half``."""
-    for one, other in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):
-        a, b = half - sign * one[axis], half - sign * other[axis]
-        if a >= 0:
-            yield one
-        if (a >= 0) != (b >= 0):
-            share = a / (a - b)
-            yield one[0] + share * (other[0] - one[0]), one[1] + share * (other[1] - one[1])
+    return share_covered(corners, place.ra, place.dec, place.size_arcsec / 3600)
 
 
 def _corners(row: Mapping[str, str]) -> list[tuple[float, float]]:
