@@ -7,6 +7,7 @@ dataclasses, so that they travel to workers.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import mmap
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from astrid.archives.outcomes import ArchiveError, Corrupt, NoCoverage, Transient
 
 BLOCK = 2880
+GZIP, BZIP2 = b"\x1f\x8b", b"BZh"  # how packed files begin
 _HTML = re.compile(rb"^\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _LONGEST_HEADER = 4000  # blocks
 _ROWS = 1024  # of an image, looked at together
@@ -51,6 +53,16 @@ class Check(Protocol):
 def is_html(beginning: bytes) -> bool:
     """Return whether bytes begin like a web page: services answer so when they are overloaded or closed."""
     return _HTML.match(beginning) is not None
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return what gzip or bzip2 packed, as their first bytes say; other data as they are."""
+    try:
+        if data.startswith(GZIP):
+            return gzip.decompress(data)
+        return bz2.decompress(data) if data.startswith(BZIP2) else data
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise Unfit(Corrupt, f"the packed data do not decompress ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class FitsImage:
         """Read every HDU."""
         beginning = _beginning(path)
         found = ["FITS of full length"]
-        with _content(path, is_gzip=beginning[:2] == b"\x1f\x8b") as content, warnings.catch_warnings():
+        with _content(path, is_packed=beginning.startswith((GZIP, BZIP2))) as content, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check_length(content)
             source = path if isinstance(content, mmap.mmap) else io.BytesIO(content)
@@ -249,14 +261,10 @@ def _beginning(path: Path) -> bytes:
 
 
 @contextmanager
-def _content(path: Path, *, is_gzip: bool) -> Iterator[bytes | mmap.mmap]:
-    """Yield the bytes of a file without reading it all, or what a gzip holds."""
-    if is_gzip:
-        try:
-            content = gzip.decompress(path.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise Unfit(Corrupt, f"the gzip data do not decompress ({error})") from error
-        yield content
+def _content(path: Path, *, is_packed: bool) -> Iterator[bytes | mmap.mmap]:
+    """Yield the bytes of a file without reading it all, or what a packed one holds."""
+    if is_packed:
+        yield unpacked(path.read_bytes())
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         yield mapped

@@ -1,25 +1,37 @@
-"""Pictures of a place from DSS2, SDSS, GALEX, 2MASS and WISE, through SkyView or, in its place, hips2fits.
+"""Pictures of a place from DSS2, SDSS, GALEX, 2MASS and WISE: SkyView, in its place hips2fits, then their own archives.
 
 They are mosaics, resampled on request: no time, no zero point to rely on, no mask. They show what lies at a place, on
-no time axis; nothing is subtracted from them or found on them.
+no time axis; nothing is subtracted from them or found on them. What the archive of a survey sends is one of its images
+with the pixels and the header that it has there; it is used like the others. DSS2 has no archive of its own that is
+asked.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from astrid.archives import Download, Fetcher, acknowledgement, hips, skyview
+from astrid.archives import Download, Fetcher, acknowledgement, galex, hips, sdss, sia, skyview
 from astrid.errors import DataError
 from astrid.image import Exposure, ExposureInfo
 from astrid.surveys.fetched import FetchedFiles, Place, Plan, Wanted, read_science
 from astrid.surveys.fits import find_image
-from astrid.surveys.headers import celestial_header
+from astrid.surveys.headers import COMMON_KEYWORDS, Headers, celestial_header
 
-SERVICES = (skyview.SERVICE, *hips.SERVICES)
+OWN = "own"
+SERVICES = (skyview.SERVICE, *hips.SERVICES, OWN)
+ARCHIVES: dict[str, tuple[Callable[..., Download], str]] = {
+    "2mass": (partial(sia.cutout, "twomass_allsky"), "irsa"),
+    "wise": (partial(sia.cutout, "wise_allwise"), "irsa"),
+    "sdss": (sdss.cutout, "sdss"),
+    "galex": (galex.cutout, "mast"),
+}
+"""What asks the own archive of a survey, and the key of what to cite for it, by the first word of `Layer.own`."""
+UNKNOWN = "unknown"
 MAGNITUDES = ("AB", "Vega", "none")
 _HEADER_BYTES = 12_000
 
@@ -34,6 +46,8 @@ class Layer:
         Name at SkyView; None where it is not there.
     hips : str or None
         Identifier of the HiPS; None where there is none.
+    own : str or None
+        Survey of `ARCHIVES` and band there, like "wise/W1"; None where no own archive is asked.
     pixel_scale_arcsec : float
         Of the survey's own pixels, at which a cutout is asked for.
     unit : str
@@ -53,14 +67,24 @@ class Layer:
     magnitudes: str
     years: str
     cite: str
+    own: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.skyview and not self.hips:
-            raise ValueError("needs skyview= or hips=")
+        if not self.skyview and not self.hips and not self.own:
+            raise ValueError("needs skyview=, hips= or own=")
+        if self.own:
+            self.own_cutout(0.0, 0.0, 0.1)
         if not 0.05 <= self.pixel_scale_arcsec <= 60:
             raise ValueError(f"pixel_scale_arcsec must be from 0.05 to 60, got {self.pixel_scale_arcsec}")
         if self.magnitudes not in MAGNITUDES:
             raise ValueError(f"magnitudes must be one of {', '.join(MAGNITUDES)}, got {self.magnitudes!r}")
+
+    def own_cutout(self, ra: float, dec: float, size_deg: float, **more: Any) -> Download:
+        """Return the download of a square from the survey's own archive."""
+        survey, _, band = str(self.own).partition("/")
+        if survey not in ARCHIVES or not band:
+            raise ValueError(f"own must be survey/band with a survey of {', '.join(ARCHIVES)}, got {self.own!r}")
+        return ARCHIVES[survey][0](band, ra, dec, size_deg, **more)
 
 
 @dataclass(frozen=True)
@@ -80,7 +104,7 @@ class SkyView(FetchedFiles):
     pixel_scale_arcsec : float
         Of the grid that all are brought to; each is fetched at its own.
     services : sequence of str
-        Whom to ask, in order: the next where one has nothing or does not answer.
+        Whom to ask, in order: the next where one brings no picture; "own" is the survey's own archive.
     """
 
     layers: Mapping[str, Any]
@@ -126,6 +150,8 @@ class SkyView(FetchedFiles):
         """What users must cite."""
         keys = [skyview.SERVICE] if skyview.SERVICE in self.services else []
         keys += ["hips2fits"] if set(hips.SERVICES) & set(self.services) else []
+        owned = [self.layers[band].own for band in self.bands if OWN in self.services]
+        keys += [ARCHIVES[own.partition("/")[0]][1] for own in owned if own]
         return acknowledgement(*dict.fromkeys([*(self.layers[band].cite for band in self.bands), *keys]))
 
     @property
@@ -149,7 +175,7 @@ class SkyView(FetchedFiles):
         return Plan(tuple(wanted))
 
     def register(self, wanted: Wanted, files: Mapping[str, Path]) -> ExposureInfo:
-        """Describe a picture; its unit is in ``extra``, and so is who sent it."""
+        """Describe a picture; ``extra`` has its unit, what its header says of it, and who sent it."""
         layer, path = self.layers[wanted.band], files["science"]
         image = find_image(path)
         wcs_header = celestial_header(image.header, image.shape)
@@ -162,6 +188,7 @@ class SkyView(FetchedFiles):
             "magnitudes": layer.magnitudes,
             "years": layer.years,
             "pixel_scale_arcsec": layer.pixel_scale_arcsec,
+            "header": _said(Headers((image.header, image.primary))),
         }
         return ExposureInfo(
             exposure_id=wanted.exposure_id,
@@ -182,7 +209,7 @@ class SkyView(FetchedFiles):
         return Exposure(info, flux, mask)
 
     def _asked(self, layer: Layer) -> list[str]:
-        has = {skyview.SERVICE: layer.skyview, **dict.fromkeys(hips.SERVICES, layer.hips)}
+        has = {skyview.SERVICE: layer.skyview, **dict.fromkeys(hips.SERVICES, layer.hips), OWN: layer.own}
         return [service for service in self.services if has[service]]
 
     def _download(self, place: Place, band: str) -> Download:
@@ -191,12 +218,24 @@ class SkyView(FetchedFiles):
         pixels = math.ceil(place.fetched_arcsec / layer.pixel_scale_arcsec)
         square = (place.ra, place.dec, pixels, pixels * layer.pixel_scale_arcsec / 3600)
         about = {"survey": self.name, "band": band, "mjd": None, "place": place.name}
-        size = 4 * pixels**2 + _HEADER_BYTES
-        downloads = [
-            skyview.cutout(str(layer.skyview), *square, size=size, about=about)
-            if service == skyview.SERVICE
-            else hips.cutout(str(layer.hips), *square, service=service, size=size, about=about)
-            for service in self._asked(layer)
-        ]
-        first, *others = downloads
-        return Download(**{**first.__dict__, "otherwise": tuple(others)})
+        more: dict[str, Any] = {"size": 4 * pixels**2 + _HEADER_BYTES, "about": about}
+
+        def of(service: str) -> Download:
+            if service == skyview.SERVICE:
+                return skyview.cutout(str(layer.skyview), *square, **more)
+            if service == OWN:
+                return layer.own_cutout(place.ra, place.dec, square[-1], **more)
+            return hips.cutout(str(layer.hips), *square, service=service, **more)
+
+        first, *others = (of(service) for service in self._asked(layer))
+        return replace(first, otherwise=tuple(others))
+
+
+def _said(headers: Headers) -> dict[str, Any]:
+    """Return what a header says of zero point, unit and time of its pixels, "unknown" where it does not."""
+    zero_point = headers.first_number(COMMON_KEYWORDS["zero_point"])
+    return {
+        "zero_point": UNKNOWN if zero_point is None else zero_point[1],
+        "unit": headers.first_text(COMMON_KEYWORDS["unit"]) or UNKNOWN,
+        "observed": headers.first_text(["DATE-OBS"]) or UNKNOWN,
+    }

@@ -48,7 +48,10 @@ def test_a_plan_has_one_picture_of_each_band_and_asks_nobody(fetcher, emulator):
     assert [one.band for one in plan.wanted] == ["dss2_red", "wise_w1"]
     assert all(math.isnan(one.mjd) for one in plan.wanted)
     download = plan.wanted[0].files["science"]
-    assert [download.service, *(one.service for one in download.otherwise)] == VALUES["services"]
+    assert VALUES["services"] == [*(services := ["skyview", "hips2fits", "hips2fits_mirror"]), "own"]
+    assert [download.service, *(one.service for one in download.otherwise)] == services  # DSS2 has no archive to ask
+    wise = plan.wanted[1].files["science"]
+    assert [wise.service, *(one.service for one in wise.otherwise)] == [*services, "irsa"]
     assert dict(download.params)["pixels"] == str(math.ceil(76 / 1.0))
     assert dict(plan.wanted[1].files["science"].params)["pixels"] == str(math.ceil(76 / 1.375))
 
@@ -128,6 +131,9 @@ def test_what_to_cite_is_that_of_the_bands_and_services():
     for part in ("Digitized Sky Surveys", "Two Micron", "SkyView facility", "hips2fits"):
         assert text.count(part) == 1
     assert "Sloan" not in text
+    assert "Infrared Science Archive" in text
+    assert "Infrared Science Archive" not in survey(bands=("dss2_red",)).acknowledgement
+    assert "Mikulski Archive" in survey(bands=("galex_nuv",)).acknowledgement
     assert "SkyView facility" not in survey(services=("hips2fits",)).acknowledgement
 
 
@@ -139,12 +145,14 @@ LAYER = VALUES["layers"]["dss2_red"]
     [
         ({"bands": ("dss3",)}, r"bands must be of .*dss2_red.* got \['dss3'\]"),
         ({"bands": ()}, "bands must be of"),
-        ({"services": ("aladin",)}, "services must be of skyview, hips2fits, hips2fits_mirror"),
+        ({"services": ("aladin",)}, "services must be of skyview, hips2fits, hips2fits_mirror, own"),
         ({"largest_arcsec": 5000.0}, "largest_arcsec <= 1069"),
         ({"pixel_scale_arcsec": 0.0}, "pixel_scale_arcsec must be positive"),
         ({"layers": {"a": {**LAYER, "magnitudes": "ST"}}}, "layers.a: magnitudes must be one of AB, Vega, none"),
         ({"layers": {"a": {**LAYER, "pixel_scale_arcsec": 0}}}, "layers.a: pixel_scale_arcsec must be"),
-        ({"layers": {"a": {**LAYER, "skyview": None, "hips": None}}}, "layers.a: needs skyview= or hips="),
+        ({"layers": {"a": {**LAYER, "skyview": None, "hips": None}}}, "layers.a: needs skyview=, hips= or own="),
+        ({"layers": {"a": {**LAYER, "own": "dss/red"}}}, r"layers.a: own must be survey/band .* got 'dss/red'"),
+        ({"layers": {"a": {**LAYER, "own": "sdss/y"}}}, "layers.a: band must be one of u, g, r, i, z, got 'y'"),
         ({"layers": {"a": {"colour": "red"}}}, "layers.a: .*colour"),
         (
             {"layers": {"a": {**LAYER, "hips": None}}, "bands": ("a",), "services": ("hips2fits",)},

@@ -23,6 +23,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.simulation.psf import MoffatPsf
+from tests.archives.emulator import own
 from tests.archives.emulator.server import Reply, Request
 from tests.archives.emulator.sky import BANDS as SKY_BANDS
 from tests.archives.emulator.sky import Sky, moved, noisy, window
@@ -117,6 +118,9 @@ def _seen(sky: Sky, number: int) -> Iterator[Quadrant]:
 
 def answer(request: Request, sky: Sky) -> Reply:
     """Answer a search or a request for a file."""
+    reply = own.answer_irsa(request, sky)
+    if reply is not None:
+        return reply
     if request.path.startswith("/ibe/search/ztf/products/sci"):
         return _search([_row(one) for one in quadrants(sky)], request)
     if request.path.startswith("/ibe/search/ztf/products/ref"):

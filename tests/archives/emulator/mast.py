@@ -1,4 +1,4 @@
-"""MAST: TESS sectors and cutouts, searches of the CAOM and files of Hubble."""
+"""MAST: TESS sectors and cutouts, searches of the CAOM and files of Hubble and GALEX."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from astrid.simulation.psf import MoffatPsf
+from tests.archives.emulator import own
 from tests.archives.emulator.server import Reply, Request
 from tests.archives.emulator.sky import Sky, noisy
 
@@ -48,6 +49,9 @@ def answer(request: Request, sky: Sky) -> Reply:
     if request.path == "/portal/Mashup/Mashup.asmx/columnsconfig":
         return _json({name: {"text": name, "type": "string"} for name in COLUMNS})  # astroquery asks what to filter by
     if request.path == "/api/v0.1/Download/file":
+        reply = None if request.empty else own.galex_file(sky, request.query.get("uri", ""))
+        if reply is not None:
+            return reply
         match = re.fullmatch(r"mast:HST/product/hst_(field-\w)_(\d)_f606w_drc\.fits", request.query.get("uri", ""))
         if match and not request.empty:
             return Reply(_drizzled(sky, match[1], int(match[2])), content_type="application/fits", whole=True)
@@ -132,10 +136,16 @@ def _invoke(request: Request, sky: Sky) -> Reply:
     rows: list[dict[str, object]] = []
     if not request.empty and asked["service"] == "Mast.Caom.Filtered.Position":
         ra, dec, _ = (float(v) for v in str(asked["params"]["position"]).split(","))
+        wanted = {one["paramName"]: one["values"] for one in asked["params"]["filters"]}
         field = sky.field_at(ra, dec)
         rows = [_observation(sky, field.name, number) for number in range(3)] if field else []
+        if wanted["obs_collection"] == ["GALEX"]:
+            rows = own.galex_observations(sky, ra, dec)
     elif not request.empty and asked["service"] == "Mast.Caom.Products":
         for text in str(asked["params"]["obsid"]).split(","):
+            if int(text) >= 10_000:
+                rows += own.galex_products(sky, int(text))
+                continue
             rows += _products(sky, sky.fields[int(text) // 10 - 1].name, int(text) % 10)
     kinds = {int: "int", float: "float"}
     fields = [{"name": name, "type": kinds.get(type(value), "string")} for name, value in (rows or [{}])[0].items()]
