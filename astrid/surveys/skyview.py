@@ -214,7 +214,7 @@ class SkyView(FetchedFiles):
 
     def _download(self, place: Place, band: str) -> Download:
         """Return the first service's download, with the others to stand in for it."""
-        layer = self.layers[band]
+        layer: Layer = self.layers[band]
         pixels = math.ceil(place.fetched_arcsec / layer.pixel_scale_arcsec)
         square = (place.ra, place.dec, pixels, pixels * layer.pixel_scale_arcsec / 3600)
         about = {"survey": self.name, "band": band, "mjd": None, "place": place.name}

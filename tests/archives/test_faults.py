@@ -18,11 +18,14 @@ from astrid.archives import (
     NoCoverage,
     Permanent,
     Transient,
+    galex,
     hips,
     ibe,
     mast,
     ps1,
+    sdss,
     sesame,
+    sia,
     skybot,
     skyview,
     vizier,
@@ -38,6 +41,7 @@ from tests.archives.emulator.irsa import _reference_row, _references, _row, quad
 from tests.archives.emulator.mast import SECTOR
 
 NAME, RA, DEC = Sky().centres[0]
+SQUARE = (RA, DEC, 64 / 3600)
 COLUMNS = ("field", "ccdid", "qid", "filtercode", "obsjd", "filefracday")
 SCIENCE = {key: str(value) for key, value in _row(quadrants(Sky())[0]).items()}
 WARP = "/rings.v3.skycell/1700/051/rings.v3.skycell.1700.051.wrp.r.59001_41300"
@@ -117,6 +121,22 @@ PATHS = {
     "skyview file": ClientPath(lambda f: f.read(sky_picture()), NoCoverage, only="tempspace"),
     "hips2fits": ClientPath(lambda f: f.read(hip_picture("hips2fits")), NoCoverage),
     "hips2fits mirror": ClientPath(lambda f: f.read(hip_picture("hips2fits_mirror")), NoCoverage),
+    "images of 2mass": ClientPath(
+        lambda f: sia.search(f, sia.search_request("twomass_allsky", RA, DEC)), None, only="SIA"
+    ),
+    "search for 2mass": ClientPath(
+        lambda f: f.read(sia.cutout("twomass_allsky", "J", *SQUARE)), NoCoverage, only="SIA"
+    ),
+    "cutout of 2mass": ClientPath(
+        lambda f: f.read(sia.cutout("twomass_allsky", "J", *SQUARE)), NoCoverage, only="fits.gz"
+    ),
+    "cutout of wise": ClientPath(lambda f: f.read(sia.cutout("wise_allwise", "W1", *SQUARE)), NoCoverage, only="int-3"),
+    "frames of sdss": ClientPath(lambda f: sdss.search(f, sdss.search_request(RA, DEC)), None),
+    "search for sdss": ClientPath(lambda f: f.read(sdss.cutout("r", *SQUARE)), NoCoverage, only="SqlSearch"),
+    "frame of sdss": ClientPath(lambda f: f.read(sdss.cutout("r", *SQUARE)), Permanent, only="photoObj"),
+    "images of galex": ClientPath(lambda f: mast.search(f, galex.observations_request(RA, DEC)), None),
+    "search for galex": ClientPath(lambda f: f.read(galex.cutout("NUV", *SQUARE)), NoCoverage, only="invoke"),
+    "file of galex": ClientPath(lambda f: f.read(galex.cutout("NUV", *SQUARE)), Permanent, only="Download"),
     "ztf light curves": ClientPath(lambda f: light_curves(f, light_curves_request(RA, DEC, 60.0)), None),
 }
 

@@ -11,11 +11,14 @@ from astrid.archives import (
     Service,
     Transient,
     acknowledgement,
+    galex,
     hips,
     ibe,
     mast,
     ps1,
+    sdss,
     sesame,
+    sia,
     skybot,
     skyview,
     vizier,
@@ -35,6 +38,8 @@ PUBLIC = {
     "skyview": "https://skyview.gsfc.nasa.gov",
     "hips2fits": "https://alasky.cds.unistra.fr",
     "hips2fits_mirror": "https://alaskybis.cds.unistra.fr",
+    "skyserver": "https://skyserver.sdss.org",
+    "sdss": "https://data.sdss.org",
     "vizier": "https://vizier.cds.unistra.fr",
     "xmatch": "https://cdsxmatch.cds.unistra.fr",
     "skybot": "https://ssp.imcce.fr",
@@ -64,6 +69,20 @@ REQUESTS = {
         hips.cutout("CDS/P/DSS2/red", 10.0, -5.0, 100, 0.1, service="hips2fits_mirror"),
         "https://alaskybis.cds.unistra.fr/hips-image-services/hips2fits",
     ),
+    "images of 2mass": (sia.search_request("twomass_allsky", 10.0, -5.0), "https://irsa.ipac.caltech.edu/SIA"),
+    "images of wise": (sia.search_request("wise_allwise", 10.0, -5.0), "https://irsa.ipac.caltech.edu/SIA"),
+    "cutout of wise": (sia.cutout("wise_allwise", "W1", 10.0, -5.0, 0.1), "https://irsa.ipac.caltech.edu/SIA"),
+    "frames of sdss": (
+        sdss.search_request(10.0, -5.0),
+        "https://skyserver.sdss.org/dr17/SkyServerWS/SearchTools/SqlSearch",
+    ),
+    "frame of sdss": (
+        sdss.frame_request({"run": 1904, "rerun": 301, "camcol": 3, "field": 163}, "r"),
+        "https://data.sdss.org/sas/dr17/eboss/photoObj/frames/301/1904/3/frame-r-001904-3-0163.fits.bz2",
+    ),
+    "images of galex": (galex.observations_request(10.0, -5.0), "https://mast.stsci.edu/api/v0/invoke"),
+    "files of galex": (galex.products_request(["1"]), "https://mast.stsci.edu/api/v0/invoke"),
+    "cutout of galex": (galex.cutout("NUV", 10.0, -5.0, 0.1), "https://mast.stsci.edu/api/v0.1/Download/file"),
     "ztf search": (
         ibe.search_request("sci", 10.0, -5.0, size_deg=0.1),
         "https://irsa.ipac.caltech.edu/ibe/search/ztf/products/sci",
@@ -90,6 +109,11 @@ def test_light_curves_are_asked_of_the_public_address():
     url = "https://irsa.ipac.caltech.edu/cgi-bin/ZTF/nph_light_curves"
     assert public().url(request.service, request.path) == url
     assert dict(request.params)["POS"] == "CIRCLE 10.000000 -5.000000 0.001389"
+
+
+def test_images_of_wise_are_asked_for_as_their_documentation_says():
+    asked = dict(sia.search_request("wise_allwise", 10.0, -5.0).params)
+    assert asked == {"COLLECTION": "wise_allwise", "POS": "CIRCLE 10.000000 -5.000000 0.0003"}
 
 
 ASKED = {

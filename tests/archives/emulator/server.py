@@ -4,7 +4,7 @@
     http://127.0.0.1:PORT/fault/<kind>[x<N>][@<text>]/<case>/<service>/...
 
 ``kind`` is one of `FAULTS`; ``x3`` spoils only the first three requests of a ``case`` (any word, one per test),
-``@mskimg`` only those whose address contains the text.
+``@mskimg`` only those whose address contains the text, or one of several: ``@skyview|hips2fits``.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Emulator:
         match = _FAULT.fullmatch(fault)
         if match is None or match["kind"] not in FAULTS:
             return "404"
-        if match["text"] and match["text"] not in address:
+        if match["text"] and not any(text in address for text in match["text"].split("|")):
             return ""
         with self.lock:
             count = self.spoilt[f"{fault}/{case}"]
