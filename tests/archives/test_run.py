@@ -284,6 +284,23 @@ def test_where_one_service_is_down_the_next_sends_the_picture(place, emulator):
     assert info.extra["epoch"] is None
 
 
+def test_images_of_the_own_archives_are_brought_to_the_tile_whatever_their_pixels(place, emulator):
+    bands = ("sdss_r", "galex_nuv", "2mass_j", "wise_w1")
+    own = ("survey.services=[own]", f"survey.bands=[{','.join(bands)}]", "survey.cutout_arcsec=80")
+    said = words(emulator.fault("500x0", "sky-own"), *PICTURES, *own, targets="210.9107,54.3118")
+    ended = place("run", *said)
+    assert ended.code == 0, ended.out + ended.err
+    assert set(statuses(place, "preprocess").values()) == {"done"}
+    cube = open_cube(next((place.folder / "cubes").glob("*/cube")))
+    infos = {info.band: info for info in registered(place).values()}
+    assert set(infos) == set(bands)
+    assert len({info.shape for info in infos.values()}) == 4  # each with pixels of its own
+    assert float((cube.mask == 0).mean()) > 0.9
+    report = (place.run("run") / "report.html").read_text()
+    assert "Infrared Science Archive" in report
+    assert "SkyView facility" not in report
+
+
 def verify(place, emulator, url):
     """Every exposure of the plan is there once, with whole files, and the list has each once."""
     (folder,) = (place.folder / "exposures").iterdir()
