@@ -8,6 +8,7 @@ since fluxes are matched before), a hat a Fourier transform.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,9 @@ STAR_SNR = 50.0  # stars from which the model error is measured
 MOST_STARS = 200
 MODEL_REACH = 2  # px about a star over which its model error counts
 FEWEST_STARS = 5
+WING_RINGS = (3, 5, 7, 9, 11, 13, 15)  # px about a star, between which its wings are judged
+WING_LIGHT = 0.3  # of a star's peak: less than this near it is its wing
+LEAST_WING_EXCESS = 0.5  # times the noise: what a ring may show by chance
 PRIOR_STARS = 2.0  # how many stars the usual model error counts for
 LARGEST_SHIFT = 0.5  # px that the science image is moved at most: a registration that is worse is refused before
 EDGE_REACH = 16  # pixels
@@ -258,14 +262,18 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     snr = steady / np.sqrt(v)
     for flux_of, seen, sigma in ((science.flux, good_science, sn), (template.flux, ready.good, sr / zogy.flux_ratio)):
         np.maximum(snr, flux_of / np.float32(sigma), out=snr, where=missing & seen)
-    mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(psf_d))
+    cut = missing.copy()
+    cut[[0, -1]] = cut[:, [0, -1]] = True  # so does the frame of the image
+    mask_cut_stars(mask, cut, snr, CUT_REACH * equivalent_fwhm(psf_d))
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
     around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":
         eps = _measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
     else:
         eps = float(zogy.model_error)
-    if eps > 0:
+    if zogy.model_error != 0:
+        wings = around < np.float32(WING_LIGHT) * ndimage.maximum_filter(around, size=2 * WING_RINGS[-1] - 1)
+        denominator += _wing_variance(s, steady, denominator, wings & (mask == 0))
         around *= around
         denominator += np.float32(eps**2) * np.maximum(around - v, 0)
 
@@ -463,6 +471,36 @@ def _measure_model_error(
     # the largest may be a varying star
     others = np.sort(relative)[:-1]
     return float(np.sqrt(max((PRIOR_STARS * prior**2 + others.sum()) / (PRIOR_STARS + len(others)), 0.0)))
+
+
+def _wing_variance(
+    s: NDArray[np.float32], steady: NDArray[np.float32], variance: NDArray[np.float32], wings: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return what the wings of bright stars leave in S beyond its noise, ring by ring; zero elsewhere.
+
+    Wings are known less well than cores, and differ more where the PSF varies. Each ring about a star has what the
+    median of its own pixels shows, which a transient there does not move.
+    """
+    y, x = _bright_peaks(steady, variance, np.ones_like(wings))
+    offsets = np.array(list(pixel_stencil(WING_RINGS[-1])))
+    distance = np.hypot(offsets[:, 0], offsets[:, 1])
+    ny, nx = s.shape
+    out = np.zeros(s.shape, np.float32)
+    for row, column in zip(y, x, strict=True):
+        for low, high in pairwise(WING_RINGS):
+            chosen = (distance >= low) & (distance < high)
+            at = row + offsets[chosen, 0], column + offsets[chosen, 1]
+            inside = (at[0] >= 0) & (at[0] < ny) & (at[1] >= 0) & (at[1] < nx)
+            at = at[0][inside], at[1][inside]
+            there = wings[at]
+            if np.count_nonzero(there) < chosen.sum() / 3:
+                continue
+            at = at[0][there], at[1][there]
+            noise = float(np.median(variance[at]))
+            excess = float(np.median(s[at].astype(np.float64) ** 2)) / MEDIAN_CHI2 - noise
+            if excess > LEAST_WING_EXCESS * noise:
+                out[at] = np.maximum(out[at], np.float32(excess))
+    return out
 
 
 def _fill_variance(flux: NDArray[np.float32], sky: float) -> NDArray[np.float32]:

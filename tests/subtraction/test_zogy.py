@@ -6,6 +6,7 @@ import pytest
 from astrid.image import Image
 from astrid.imaging.photometry import psf_flux, shifted_psfs
 from astrid.schema import MaskBit
+from astrid.simulation.psf import MoffatPsf
 from astrid.subtraction.zogy import Zogy, proper_difference
 
 
@@ -146,6 +147,64 @@ def test_the_difference_is_white():
     radius = np.hypot(rows[:, None], rows)
     for low, high in ((0.0, 0.1), (0.1, 0.25), (0.25, 0.4), (0.4, 0.7)):
         assert power[(radius >= low) & (radius < high)].mean() == pytest.approx(1.0, abs=0.06)
+
+
+def winged(beta, side=31):
+    return MoffatPsf(3.0, beta, 0.0, 0.0).image((side, side)).astype(np.float32)
+
+
+def with_wings(science_beta, given_beta, seed=3, snr=0.0):
+    """A pair with one bright star, whose wings the PSF that is given for the science image does not have."""
+    rng = np.random.default_rng(seed)
+    images, sigma, n = [], 10.0, 256
+    for beta, given in ((science_beta, given_beta), (3.0, 3.0)):
+        flux = rng.normal(0, sigma, (n, n))
+        light = np.zeros((n, n))
+        for y, x in ((128, 128), (60, 60), (60, 200), (200, 60), (200, 200), (40, 128)):
+            light[y - 15 : y + 16, x - 15 : x + 16] += 5e5 * winged(beta)
+        if snr and not images:
+            for y, x in ((128, 140), (100, 220)):  # in the wings of a star, and far from all
+                light[y - 15 : y + 16, x - 15 : x + 16] += snr * 40 * winged(beta)
+        flux += light + rng.normal(0, 1, (n, n)) * np.sqrt(light)
+        variance = (sigma**2 + light).astype(np.float32)
+        images.append(Image(flux.astype(np.float32), variance, np.zeros((n, n), np.uint16), winged(given)))
+    return images
+
+
+def test_wings_that_the_psf_does_not_know_are_no_sources():
+    science, template = with_wings(science_beta=2.6, given_beta=3.0)
+    trusting = Zogy(model_error=0.0)(science, template)
+    honest = Zogy()(science, template)
+    y, x = np.indices((256, 256))
+    far = np.min([np.hypot(y - v, x - u) for v, u in ((128, 128), (60, 60), (200, 200))], axis=0)
+    wings = (far > 5) & (far < 13)
+    assert np.abs(trusting.significance[wings]).max() > 8
+    assert np.abs(honest.significance[wings & (honest.mask == 0)]).max() < 5
+
+
+def test_a_transient_in_the_wings_of_a_star_is_not_taken_for_them():
+    science, template = with_wings(science_beta=3.0, given_beta=3.0, snr=25.0)
+    trusting = Zogy(model_error=0.0)(science, template).significance
+    honest = Zogy()(science, template).significance
+    assert trusting[128, 140] > 8
+    assert honest[128, 140] > 0.7 * trusting[128, 140]
+    assert honest[100, 220] > 0.95 * trusting[100, 220]
+
+
+@pytest.mark.parametrize("place", [(1, 150), (150, 298), (299, 80)])
+def test_a_star_cut_by_the_frame_leaves_no_peak_that_is_not_flagged(place):
+    flux = {}
+    for name, fwhm, sigma, seed in (("science", 4.0, 10.0, 1), ("template", 2.6, 6.0, 2)):
+        image, *_ = stars(fwhm, sigma, seed)
+        half, (y, x) = 12, place
+        padded = np.pad(image.flux, half)
+        padded[y : y + 25, x : x + 25] += 5e4 * gaussian(fwhm)
+        flux[name] = replace(image, flux=padded[half:-half, half:-half].astype(np.float32))
+    difference = Zogy()(**flux)
+    y, x = place
+    around = np.s_[max(y - 30, 0) : y + 31, max(x - 30, 0) : x + 31]
+    assert np.abs(difference.significance[around]).max() > 5
+    assert np.abs(difference.significance[around][difference.mask[around] == 0]).max() < 5
 
 
 def test_a_star_cut_by_the_edge_subtracts():
