@@ -18,6 +18,9 @@ MAX_STARS = 150
 MIN_SNR = 30.0
 MOFFAT_BETA = 3.5
 SAME_GRID = 0.05  # px by which the edge of a PSF may be displaced without being resampled
+WING_ORDERS = (1, 2, 3, 4)  # of the angle, as which wings may vary
+FEWEST_WING_PIXELS = 60
+ROUNDS = 3
 TAPER = 0.85  # of the radius: from here the PSF goes smoothly to zero
 
 
@@ -64,7 +67,8 @@ def measure_psf(
     Each star's stamp is moved to its centre in Fourier space, divided by its flux
     and averaged by inverse variance; pixels and stars far from the mean are
     rejected. In the wings, where one pixel is all noise, the mean over a ring takes
-    over. With fewer than three stars it is a Moffat profile of the given width.
+    over, times how the rings vary with the angle. With fewer than three stars it is a Moffat profile of
+    the given width.
 
     Parameters
     ----------
@@ -252,10 +256,35 @@ def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:
         radii = np.arange(last, half + 1)
         level[last:] = max(level[last], 0) * (radii / last) ** (-2 * MOFFAT_BETA)
     profile = np.interp(radius, np.arange(half + 1), np.minimum.accumulate(np.maximum(level, 0)))
+    seen = (radius > fwhm) & (radius < (faint[0] if len(faint) else TAPER * half)) & (profile > 0)
+    profile *= _angular_variation(psf - floor, profile, seen, np.arctan2(y, x))
     blend = np.clip((radius - 1.5 * fwhm) / max(fwhm, 1.0), 0, 1)
     smooth = (1 - blend) * (psf - floor) + blend * profile
     smooth = smooth * np.clip((half - radius) / ((1 - TAPER) * half), 0, 1)
     return np.asarray(smooth / smooth.sum(), np.float32)
+
+
+def _angular_variation(
+    psf: NDArray[np.float64], profile: NDArray[np.float64], seen: NDArray[np.bool_], angle: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how the wings of a PSF vary with the angle: what stands out of the noise, alike at all radii.
+
+    Wings of an elliptical PSF that fall as a power of the radius are a ring profile times the exponential of a sine.
+    """
+    if np.count_nonzero(seen) < FEWEST_WING_PIXELS:
+        return np.ones_like(profile)
+    waves = np.stack([wave(m * angle) for m in WING_ORDERS for wave in (np.cos, np.sin)])
+    waves_seen, found = waves[:, seen], np.zeros(len(waves))
+    for _ in range(ROUNDS):
+        model = profile[seen] * np.exp(np.clip(found @ waves_seen, -1, 1))
+        design = (waves_seen * model).T
+        inverse = np.linalg.inv(design.T @ design)
+        step = inverse @ (design.T @ (psf[seen] - model))
+        found += step
+    noise = 1.4826 * np.median(np.abs(psf[seen] - model))
+    found[np.abs(found) < 3 * noise * np.sqrt(np.diag(inverse))] = 0.0
+    factor: NDArray[np.float64] = np.exp(np.clip(np.tensordot(found, waves, axes=1), -1, 1))
+    return factor
 
 
 def fit_fluxes(

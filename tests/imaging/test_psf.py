@@ -36,6 +36,27 @@ def test_the_psf_of_stars_is_the_true_one(fwhm, ellipticity):
     assert psf_fwhm(found.psf) == pytest.approx(psf_fwhm(true), rel=0.02)
 
 
+@pytest.mark.parametrize("seed", [5, 6])
+def test_the_wings_of_an_elliptical_psf_are_elliptical(seed):
+    true = MoffatPsf(3.0, 3.0, 0.15, 30.0).image((41, 41))
+    flux = field(true, seed, low=5.0, high=6.0, n=25)
+    found = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=41, fwhm=3.0).psf
+    y, x = np.indices(true.shape) - 20
+    ring = (np.hypot(y, x) > 8.5) & (np.hypot(y, x) < 10.5)
+    assert true[ring].std() > 0.25 * true[ring].mean()
+    assert (found - true)[ring].std() < 0.2 * true[ring].mean()
+    assert np.abs((found - true)[ring].mean()) < 0.12 * true[ring].mean()
+
+
+def test_the_wings_of_a_round_psf_are_round():
+    flux = field(moffat(35, 3.0), 7)
+    found = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=35, fwhm=3.0).psf
+    y, x = np.indices(found.shape) - 17
+    ring = (np.hypot(y, x) > 9.5) & (np.hypot(y, x) < 10.5)
+    profile = np.polynomial.Polynomial.fit(np.hypot(y, x)[ring], found[ring], 2)(np.hypot(y, x)[ring])
+    assert (found[ring] - profile).std() < 0.1 * profile.mean()
+
+
 def test_the_psf_is_centred():
     true = MoffatPsf(2.6, 3.5, 0.0, 0.0).image((35, 35))
     flux = field(true, 2)
