@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from astrid.subtraction.field import scaled, surface, terms_at
 from astrid.subtraction.masks import pixel_stencil
 
 Floats = NDArray[np.floating]
@@ -35,7 +36,7 @@ class ResidualKernel:
     Attributes
     ----------
     weights : (n_derivatives, n_terms) array
-        Of the terms of `_terms`.
+        Of the terms of `astrid.subtraction.field.terms_at`.
     order : int
         Of the polynomials.
     shape : (int, int)
@@ -51,16 +52,9 @@ class ResidualKernel:
 
     def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the kernel makes of an image: its sources' residuals."""
-        ny, nx = self.shape
-        v, u = _scaled(np.arange(ny), ny).astype(np.float32), _scaled(np.arange(nx), nx).astype(np.float32)
-        rows = np.stack([v**i for i in range(self.order + 1)])
-        columns = np.stack([u**i for i in range(self.order + 1)])
         total = np.zeros_like(image)
         for part, weights in zip(derivatives(image), self.weights, strict=True):
-            table = np.zeros((self.order + 1, self.order + 1), np.float32)
-            for (i, j), weight in zip(_exponents(self.order), weights, strict=True):
-                table[i, j] = weight
-            total += (rows.T @ (table @ columns)) * part
+            total += surface(weights, self.order, self.shape) * part
         return total
 
 
@@ -88,7 +82,7 @@ def fit_residual_kernel(
         return None
     offsets = np.array(list(pixel_stencil(REACH)))
     at = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
-    terms = _terms(_scaled(y, residual.shape[0]), _scaled(x, residual.shape[1]), order)
+    terms = terms_at(scaled(y, residual.shape[0]), scaled(x, residual.shape[1]), order)
     parts = np.stack([part[at] for part in derivatives(image)], axis=2).astype(np.float64)
     design = (parts[..., None] * terms[:, None, None, :]).reshape(*parts.shape[:2], -1)
     left = residual[at].astype(np.float64)
@@ -139,17 +133,3 @@ def _second(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     else:
         out[:, 1:-1] = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
     return out
-
-
-def _scaled(values: NDArray[np.integer], n: int) -> NDArray[np.float64]:
-    """Return places between -1 and 1."""
-    return 2 * np.asarray(values, np.float64) / max(n - 1, 1) - 1
-
-
-def _exponents(order: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
-
-
-def _terms(v: NDArray[np.float64], u: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Return the (n, n_terms) polynomial terms at places between -1 and 1."""
-    return np.stack([v**i * u**j for i, j in _exponents(order)], axis=1)

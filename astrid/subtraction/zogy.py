@@ -8,7 +8,6 @@ since fluxes are matched before), a hat a Fourier transform.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
+from astrid.subtraction.fourier import centre_on, crop, inverse, pad, transform
 from astrid.subtraction.masks import (
     CUT_REACH,
     difference_mask,
@@ -28,24 +28,22 @@ from astrid.subtraction.masks import (
     mask_cut_stars,
     pixel_stencil,
 )
+from astrid.subtraction.noise import (
+    FEWEST_STARS,
+    astrometric_variance,
+    bright_peaks,
+    correct_edges,
+    fill_variance,
+    measure_model_error,
+    sky_variance,
+    wing_variance,
+)
 from astrid.subtraction.residual import fit_residual_kernel
 
-BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
 PREDICTION_SOFTENING = 1e-3  # Wiener constant of the kernel that predicts masked science pixels
-FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
-LARGEST_FILL_ERROR = 1000.0  # in sigmas of the sky; keeps the variance within single precision
-STAR_SNR = 50.0  # stars from which the model error is measured
-MOST_STARS = 200
 MODEL_REACH = 2  # px about a star over which its model error counts
-FEWEST_STARS = 5
-WING_RINGS = (3, 5, 7, 9, 11, 13, 15)  # px about a star, between which its wings are judged
-WING_LIGHT = 0.3  # of a star's peak: less than this near it is its wing
-LEAST_WING_EXCESS = 0.5  # times the noise: what a ring may show by chance
-PRIOR_STARS = 2.0  # how many stars the usual model error counts for
 LARGEST_SHIFT = 0.5  # px that the science image is moved at most: a registration that is worse is refused before
-EDGE_REACH = 16  # pixels
-MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,17 +146,17 @@ class Zogy:
         ratio = np.float32(self.flux_ratio)
         scale = np.float32((self.flux_ratio * template.noise_correlation) ** 2)
         variance = np.where(good, template.variance, 1) * scale
-        sky = _sky_variance(variance, good)
+        sky = sky_variance(variance, good)
         flux = fill_from_neighbours(template.flux, good) * ratio
         flux = fill_star_cores(flux, good, template.psf, 20 * np.sqrt(sky))
-        variance[~good] = _fill_variance(flux[~good], sky)
+        variance[~good] = fill_variance(flux[~good], sky)
         return PreparedTemplate(
             image=template,
             grid=grid,
             kernel_side=kernel_side,
-            flux_hat=_transform(_pad(flux, grid)),
-            psf_hat=_transform(_centre_on(template.psf, grid)) + np.float32(PSF_FLOOR),
-            variance_hat=_transform(_pad(variance, grid)),
+            flux_hat=transform(pad(flux, grid)),
+            psf_hat=transform(centre_on(template.psf, grid)) + np.float32(PSF_FLOOR),
+            variance_hat=transform(pad(variance, grid)),
             variance=variance,
             good=good,
             sigma=float(np.sqrt(sky)),
@@ -208,45 +206,45 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
         )
     sr = ready.sigma
     variance = np.where(good_science, science.variance, 1) * np.float32(science.noise_correlation**2)
-    sky = _sky_variance(variance, good_science)
+    sky = sky_variance(variance, good_science)
     sn = float(np.sqrt(sky))
 
-    pn_hat = _transform(_centre_on(science.psf, grid)) + np.float32(PSF_FLOOR)
+    pn_hat = transform(centre_on(science.psf, grid)) + np.float32(PSF_FLOOR)
     pr_hat, r_hat = ready.psf_hat, ready.flux_hat
     flux = science.flux
     if n_good < good.size:
         flux, variance = flux.copy(), variance.copy()
-        predicted = _crop(_inverse(r_hat * _matching_kernel_hat(pn_hat, pr_hat), grid), shape)
+        predicted = crop(inverse(r_hat * _matching_kernel_hat(pn_hat, pr_hat), grid), shape)
         bad = ~good
         flux[bad] = predicted[bad]
-        variance[bad] = _fill_variance(flux[bad], sky)
-    n_hat = _transform(_pad(flux, grid))
+        variance[bad] = fill_variance(flux[bad], sky)
+    n_hat = transform(pad(flux, grid))
 
     kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
     d_hat, sn_hat, sr_hat = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
-    s_n = _crop(_inverse(sn_hat, grid), shape)
-    s_r = _crop(_inverse(sr_hat, grid), shape)
+    s_n = crop(inverse(sn_hat, grid), shape)
+    s_r = crop(inverse(sr_hat, grid), shape)
     kn2, kr2 = kn**2, kr**2
-    v_hat = _transform(_pad(variance, grid)) * _transform(_centre_on(kn2, grid))
-    v_hat += ready.variance_hat * _transform(_centre_on(kr2, grid))
-    v = _crop(_inverse(v_hat, grid), shape)  # eq 26, 27
+    v_hat = transform(pad(variance, grid)) * transform(centre_on(kn2, grid))
+    v_hat += ready.variance_hat * transform(centre_on(kr2, grid))
+    v = crop(inverse(v_hat, grid), shape)  # eq 26, 27
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
-    _correct_edges(v, sn * kn, sr * kr)
+    correct_edges(v, sn * kn, sr * kr)
     if zogy.align:
         dy, dx = _residual_shift(s_n, s_r, v, good)
         if dy or dx:
             n_hat *= _phase(grid, dy, dx)
             d_hat, sn_hat, _ = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
-            s_n = _crop(_inverse(sn_hat, grid), shape)
+            s_n = crop(inverse(sn_hat, grid), shape)
     s = s_n - s_r
     f_d = 1 / np.hypot(sn, sr)  # eq 15
-    d = _crop(_inverse(d_hat, grid), shape)
+    d = crop(inverse(d_hat, grid), shape)
     if zogy.adapt:
-        left = fit_residual_kernel(s, s_r, v, good, *_bright_peaks(np.minimum(s_n, s_r), v, good))
+        left = fit_residual_kernel(s, s_r, v, good, *bright_peaks(np.minimum(s_n, s_r), v, good))
         if left is not None:
             s -= left.applied(s_r)
-            d -= left.applied(_crop(_inverse(pn_hat * r_hat * _inverse_noise(pn_hat, pr_hat, sn, sr), grid), shape))
+            d -= left.applied(crop(inverse(pn_hat * r_hat * _inverse_noise(pn_hat, pr_hat, sn, sr), grid), shape))
     d *= np.float32(1 / (f_d * psf_sum))
     denominator = v.copy()
     for part, kernel, sigma, rms in (
@@ -254,7 +252,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
         (s_r, kr, sr, template.astrometric_rms),
     ):
         if rms > 0:
-            denominator += _astrometric_variance(part, kernel, sigma, rms)
+            denominator += astrometric_variance(part, kernel, sigma, rms)
 
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     steady = np.minimum(np.abs(s_n), np.abs(s_r))
@@ -268,12 +266,11 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
     around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":
-        eps = _measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
+        eps = measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
     else:
         eps = float(zogy.model_error)
     if zogy.model_error != 0:
-        wings = around < np.float32(WING_LIGHT) * ndimage.maximum_filter(around, size=2 * WING_RINGS[-1] - 1)
-        denominator += _wing_variance(s, steady, denominator, wings & (mask == 0))
+        denominator += wing_variance(s, steady, around, denominator, mask == 0)
         around *= around
         denominator += np.float32(eps**2) * np.maximum(around - v, 0)
 
@@ -325,7 +322,7 @@ def _transfer(
     psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Transform k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
-    n, r = (fft.rfft2(_centre_on(p.astype(np.float64), (side, side))) + PSF_FLOOR for p in (psf_n, psf_r))
+    n, r = (fft.rfft2(centre_on(p.astype(np.float64), (side, side))) + PSF_FLOOR for p in (psf_n, psf_r))
     d = sn**2 * np.abs(r) ** 2 + sr**2 * np.abs(n) ** 2
     return n.conj() * np.abs(r) ** 2 / d, r.conj() * np.abs(n) ** 2 / d, n * r * np.hypot(sn, sr) / np.sqrt(d)
 
@@ -349,7 +346,7 @@ def _kernels(
 def _unit_score(psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int) -> float:
     """Score S at the centre of a new source of unit flux: F_D**2 times sum of P_D**2."""
     kn_hat, _, _ = _transfer(psf_n, psf_r, sn, sr, side)
-    psf_hat = fft.rfft2(_centre_on(psf_n.astype(np.float64), (side, side)))
+    psf_hat = fft.rfft2(centre_on(psf_n.astype(np.float64), (side, side)))
     return float(fft.irfft2(kn_hat * psf_hat, (side, side))[0, 0])
 
 
@@ -357,38 +354,6 @@ def _matching_kernel_hat(pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[
     """Kernel that gives a template the PSF of the science image, softened where the template has no power."""
     kernel: NDArray[Any] = pn_hat * pr_hat.conj() / (pr_hat.real**2 + pr_hat.imag**2 + np.float32(PREDICTION_SOFTENING))
     return kernel
-
-
-def _correct_edges(v: NDArray[np.float32], *kernels: NDArray[np.float64]) -> None:
-    """Multiply V(S) near the edges, in place, for noise that the mirror there counts twice, coherently."""
-    centre = len(kernels[0]) // 2
-    total = sum(float((k**2).sum()) for k in kernels)
-    for axis in (0, 1):
-        reach = min(EDGE_REACH, v.shape[axis] // 2)
-        factor = np.zeros(reach)
-        for k in kernels:
-            rows = k if axis == 0 else k.T
-            for i in range(reach):
-                folded = rows[centre - i :].copy()  # from the first pixel of the image inwards
-                mirrored = rows[: centre - i][::-1]
-                folded[: len(mirrored)] += mirrored[: len(folded)]
-                factor[i] += float((folded**2).sum()) / total
-        low, high = (np.s_[:reach], np.s_[-reach:]) if axis == 0 else (np.s_[:, :reach], np.s_[:, -reach:])
-        column = (factor[:, None] if axis == 0 else factor[None, :]).astype(np.float32)
-        v[low] *= column
-        v[high] *= np.flip(column, axis)
-
-
-def _astrometric_variance(
-    part: NDArray[np.float32], kernel: NDArray[np.float64], sigma: float, rms: float
-) -> NDArray[np.float32]:
-    """Variance from registration errors (eq 30, 32), less what the noise adds to the squared gradient."""
-    gradient = np.zeros_like(part)
-    gradient[1:-1] = ((part[2:] - part[:-2]) / 2) ** 2
-    gradient[:, 1:-1] += ((part[:, 2:] - part[:, :-2]) / 2) ** 2
-    noise = sum(float((((np.roll(kernel, -1, a) - np.roll(kernel, 1, a)) / 2) ** 2).sum()) for a in (0, 1))
-    excess: NDArray[np.float32] = np.maximum(gradient - np.float32(noise * sigma**2), 0)
-    return excess * np.float32(rms**2)
 
 
 def _phase(grid: tuple[int, int], dy: float, dx: float) -> NDArray[np.complex64]:
@@ -406,7 +371,7 @@ def _residual_shift(
     times that part itself. The median over the stars counts if it is three times its error and below half a pixel.
     """
     steady = np.minimum(s_n, s_r)
-    y, x = _bright_peaks(steady, variance, usable)
+    y, x = bright_peaks(steady, variance, usable)
     if len(y) < FEWEST_STARS:
         return 0.0, 0.0
     offsets = np.array(list(pixel_stencil(3)))
@@ -424,123 +389,3 @@ def _residual_shift(
         return 0.0, 0.0
     dy, dx = np.where(np.abs(middle) > 3 * error, middle, 0.0)
     return float(dy), float(dx)
-
-
-def _bright_peaks(
-    steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return pixels of the brightest peaks present in both images, brightest first."""
-    bright = usable & (steady > STAR_SNR * np.sqrt(variance))
-    y, x = np.nonzero(bright)
-    ny, nx = steady.shape
-    inside = (y > 6) & (y < ny - 7) & (x > 6) & (x < nx - 7)
-    y, x = y[inside], x[inside]
-    highest = np.zeros(len(y), np.float32)
-    for dy, dx in pixel_stencil(3):
-        np.maximum(highest, steady[y + dy, x + dx], out=highest)
-    top = steady[y, x] >= highest
-    y, x = y[top], x[top]
-    brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
-    return y[brightest], x[brightest]
-
-
-def _measure_model_error(
-    s: NDArray[np.float32],
-    steady: NDArray[np.float32],
-    around: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    prior: float,
-) -> float:
-    """Relative residual of bright sources beyond their noise, robust over sources.
-
-    For each of the brightest peaks of ``steady`` (the part of the score present
-    in both images) the mean of S**2 minus its variance is compared with the
-    mean of ``around**2`` in 7x7 pixels. The median over peaks, divided by the
-    median of chi-squared, is the squared error: one varying star does not move it.
-    """
-    y, x = _bright_peaks(steady, variance, usable)
-    excess, light = np.zeros(len(y)), np.zeros(len(y))
-    for dy, dx in pixel_stencil(3):
-        at = y + dy, x + dx
-        excess += np.where(usable[at], s[at].astype(np.float64) ** 2 - variance[at], 0)
-        light += np.where(usable[at], around[at].astype(np.float64) ** 2, 0)
-    relative = excess / light
-    if len(relative) >= FEWEST_STARS:
-        return float(np.sqrt(max(float(np.median(relative)) / MEDIAN_CHI2, 0.0)))
-    # the largest may be a varying star
-    others = np.sort(relative)[:-1]
-    return float(np.sqrt(max((PRIOR_STARS * prior**2 + others.sum()) / (PRIOR_STARS + len(others)), 0.0)))
-
-
-def _wing_variance(
-    s: NDArray[np.float32], steady: NDArray[np.float32], variance: NDArray[np.float32], wings: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Return what the wings of bright stars leave in S beyond its noise, ring by ring; zero elsewhere.
-
-    Wings are known less well than cores, and differ more where the PSF varies. Each ring about a star has what the
-    median of its own pixels shows, which a transient there does not move.
-    """
-    y, x = _bright_peaks(steady, variance, np.ones_like(wings))
-    offsets = np.array(list(pixel_stencil(WING_RINGS[-1])))
-    distance = np.hypot(offsets[:, 0], offsets[:, 1])
-    ny, nx = s.shape
-    out = np.zeros(s.shape, np.float32)
-    for row, column in zip(y, x, strict=True):
-        for low, high in pairwise(WING_RINGS):
-            chosen = (distance >= low) & (distance < high)
-            at = row + offsets[chosen, 0], column + offsets[chosen, 1]
-            inside = (at[0] >= 0) & (at[0] < ny) & (at[1] >= 0) & (at[1] < nx)
-            at = at[0][inside], at[1][inside]
-            there = wings[at]
-            if np.count_nonzero(there) < chosen.sum() / 3:
-                continue
-            at = at[0][there], at[1][there]
-            noise = float(np.median(variance[at]))
-            excess = float(np.median(s[at].astype(np.float64) ** 2)) / MEDIAN_CHI2 - noise
-            if excess > LEAST_WING_EXCESS * noise:
-                out[at] = np.maximum(out[at], np.float32(excess))
-    return out
-
-
-def _fill_variance(flux: NDArray[np.float32], sky: float) -> NDArray[np.float32]:
-    """Variance of filled pixels: what was put in may be wrong, and the score beside them has to know."""
-    added: NDArray[np.float32] = np.minimum((FILL_ERROR * flux) ** 2, np.float32(sky * LARGEST_FILL_ERROR**2))
-    return added + np.float32(sky)
-
-
-def _sky_variance(variance: NDArray[Any], good: NDArray[np.bool_]) -> float:
-    """Variance of source-free pixels: a low percentile, for sources only ever add."""
-    sample = variance[::3, ::3][good[::3, ::3]]
-    if sample.size < 1000:
-        sample = variance[good]
-    return float(np.percentile(sample, BACKGROUND_PERCENTILE))
-
-
-def _transform(image: NDArray[Any]) -> NDArray[np.complex64]:
-    hat: Any = fft.rfft2(image.astype(np.float32, copy=False), workers=1)
-    return np.asarray(hat, np.complex64)
-
-
-def _inverse(hat: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
-    image: NDArray[np.float32] = fft.irfft2(hat, grid, workers=1, overwrite_x=True)
-    return image
-
-
-def _pad(image: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Continue the image by its mirror on all sides: a source cut by the edge stays one in both images."""
-    before = [(g - n) // 2 for g, n in zip(grid, image.shape, strict=True)]
-    after = [g - n - b for g, n, b in zip(grid, image.shape, before, strict=True)]
-    return np.pad(image, tuple(zip(before, after, strict=True)), mode="symmetric")
-
-
-def _crop(padded: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    y, x = ((g - n) // 2 for g, n in zip(padded.shape, shape, strict=True))
-    return np.ascontiguousarray(padded[y : y + shape[0], x : x + shape[1]])
-
-
-def _centre_on(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[Any]:
-    """Put an odd stamp on a grid with its centre on pixel (0, 0)."""
-    out = np.zeros(grid, stamp.dtype)
-    out[: stamp.shape[0], : stamp.shape[1]] = stamp
-    return np.roll(out, (-(stamp.shape[0] // 2), -(stamp.shape[1] // 2)), axis=(0, 1))

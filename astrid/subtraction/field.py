@@ -1,0 +1,32 @@
+"""Polynomials of the place in the field."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def scaled(values: NDArray[np.integer], n: int) -> NDArray[np.float64]:
+    """Return places between -1 and 1."""
+    return 2 * np.asarray(values, np.float64) / max(n - 1, 1) - 1
+
+
+def exponents(order: int) -> list[tuple[int, int]]:
+    """Return the powers of (y, x) of each term, the constant first."""
+    return [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
+
+
+def terms_at(v: NDArray[np.float64], u: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Return the (n, n_terms) polynomial terms at places between -1 and 1."""
+    return np.stack([v**i * u**j for i, j in exponents(order)], axis=1)
+
+
+def surface(weights: NDArray[np.float64], order: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the (ny, nx) polynomial whose terms have these weights."""
+    v, u = (scaled(np.arange(n), n) for n in shape)
+    table = np.zeros((order + 1, order + 1))
+    for (i, j), weight in zip(exponents(order), weights, strict=True):
+        table[i, j] = weight
+    rows, columns = (np.stack([place**i for i in range(order + 1)]) for place in (v, u))
+    drawn: NDArray[np.float32] = rows.T.astype(np.float32) @ (table @ columns).astype(np.float32)
+    return drawn

@@ -1,0 +1,41 @@
+"""Real transforms of images that are continued by their mirror, in single precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+
+def transform(image: NDArray[Any]) -> NDArray[np.complex64]:
+    """Return the transform of a real image."""
+    hat: Any = fft.rfft2(image.astype(np.float32, copy=False), workers=1)
+    return np.asarray(hat, np.complex64)
+
+
+def inverse(hat: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the real image of a transform, which is overwritten."""
+    image: NDArray[np.float32] = fft.irfft2(hat, grid, workers=1, overwrite_x=True)
+    return image
+
+
+def pad(image: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Continue the image by its mirror on all sides: a source cut by the edge stays one in both images."""
+    before = [(g - n) // 2 for g, n in zip(grid, image.shape, strict=True)]
+    after = [g - n - b for g, n, b in zip(grid, image.shape, before, strict=True)]
+    return np.pad(image, tuple(zip(before, after, strict=True)), mode="symmetric")
+
+
+def crop(padded: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Cut out what `pad` continued."""
+    y, x = ((g - n) // 2 for g, n in zip(padded.shape, shape, strict=True))
+    return np.ascontiguousarray(padded[y : y + shape[0], x : x + shape[1]])
+
+
+def centre_on(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[Any]:
+    """Put an odd stamp on a grid with its centre on pixel (0, 0)."""
+    out = np.zeros(grid, stamp.dtype)
+    out[: stamp.shape[0], : stamp.shape[1]] = stamp
+    return np.roll(out, (-(stamp.shape[0] // 2), -(stamp.shape[1] // 2)), axis=(0, 1))
