@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ SOURCE_MARGIN_FWHM = 1.5  # of the FWHM of the difference where that is more
 LEAST_KEPT = 8  # a star that the border of a box cuts costs no more than this part of the box
 SMALL = 0.01  # a width this close to one needs no second pass
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
+BLOCK = 8  # px
 
 
 def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
@@ -150,9 +152,31 @@ def _width(difference: Difference, free: NDArray[np.bool_]) -> float:
 
 
 def _level(values: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
+    """Return the mean of the free pixels around each one; it is made of blocks, far smaller than it is smooth."""
     spread = clipped_std(values[free])
     middle = np.float32(np.median(values[free]))
-    used = free & (np.abs(values - middle) < 4 * spread)
-    weight = ndimage.gaussian_filter(used.astype(np.float32), LEVEL_SIGMA, truncate=3.0)
-    total = ndimage.gaussian_filter(np.where(used, values - middle, 0).astype(np.float32), LEVEL_SIGMA, truncate=3.0)
-    return np.asarray(middle + total / (weight + np.float32(0.02)), np.float32)
+    off = values - middle
+    used = free & (np.abs(off) < 4 * spread)
+    off[~used] = 0
+    sigma = LEVEL_SIGMA / BLOCK
+    weight, total = (ndimage.gaussian_filter(_blocks(part), sigma, truncate=3.0) for part in (used, off))
+    rows, columns = (_between_blocks(n) for n in values.shape)
+    level: FloatArray = rows @ (total / (weight + np.float32(0.02))) @ columns.T
+    level += middle
+    return level
+
+
+def _blocks(values: NDArray[Any]) -> FloatArray:
+    """Return the means of square blocks; those at the far edges may reach beyond, where it is zero."""
+    ny, nx = (-(-n // BLOCK) * BLOCK for n in values.shape)
+    whole = np.zeros((ny, nx), np.float32)
+    whole[: values.shape[0], : values.shape[1]] = values
+    return whole.reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK).mean(axis=(1, 3))
+
+
+def _between_blocks(n: int) -> FloatArray:
+    """Return the (n, blocks) weights that interpolate between the middles of blocks."""
+    count = -(-n // BLOCK)
+    at = np.clip((np.arange(n) + 0.5) / BLOCK - 0.5, 0, count - 1)
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(count)))
+    return weights.astype(np.float32)
