@@ -27,6 +27,39 @@ def pixel_stencil(half: int) -> Iterator[tuple[int, int]]:
             yield dy, dx
 
 
+def running_maximum(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return the largest value (or whether any is true) in a square about each pixel, cut at the edges.
+
+    Parameters
+    ----------
+    values : (ny, nx) array
+        Numbers or bools.
+    side : int
+        Of the square, odd.
+    """
+    if side == 1:
+        return values.copy()
+    least = False if values.dtype == np.bool_ else -np.inf
+    out = values
+    for axis in (0, 1):
+        widths = [(0, 0), (0, 0)]
+        widths[axis] = (side // 2, side // 2)
+        out = np.pad(out, widths, constant_values=least)
+        reach = 1  # pixels whose maximum each one holds, from itself on
+        while 2 * reach <= side:
+            out = np.maximum(_from(out, axis, 0, reach), _from(out, axis, reach, 0))
+            reach *= 2
+        if reach < side:
+            out = np.maximum(_from(out, axis, 0, side - reach), _from(out, axis, side - reach, 0))
+    return out
+
+
+def _from(values: NDArray[Any], axis: int, begin: int, end: int) -> NDArray[Any]:
+    """Return all but some values at the beginning and the end of an axis."""
+    span = slice(begin, values.shape[axis] - end)
+    return values[span] if axis == 0 else values[:, span]
+
+
 def good_pixels(image: Image, name: str) -> NDArray[np.bool_]:
     """Where an image can be used: unmasked, finite, of positive variance.
 
@@ -143,6 +176,6 @@ def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], snr: ND
         return
     for times in (1, 2):
         side = 2 * int(np.ceil(times * reach)) + 1
-        cut = ndimage.maximum_filter(missing, side)
-        cut &= ndimage.maximum_filter((snr > CUT_STAR_SNR * 10 ** (times - 1)) & cut, side)
+        cut = running_maximum(missing, side)
+        cut &= running_maximum((snr > CUT_STAR_SNR * 10 ** (times - 1)) & cut, side)
         mask[cut & (mask == 0)] |= np.uint16(MaskBit.NEIGHBOUR)

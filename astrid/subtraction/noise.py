@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from astrid.subtraction.masks import pixel_stencil
+from astrid.subtraction.masks import pixel_stencil, running_maximum
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
@@ -130,7 +129,7 @@ def wing_variance(
     Wings are known less well than cores, and differ more where the PSF varies. Each ring about a star has what the
     median of its own pixels shows, which a transient there does not move.
     """
-    wings = around < np.float32(WING_LIGHT) * ndimage.maximum_filter(around, size=2 * WING_RINGS[-1] - 1)
+    wings = around < np.float32(WING_LIGHT) * running_maximum(around, 2 * WING_RINGS[-1] - 1)
     wings &= usable
     y, x = bright_peaks(steady, variance, np.ones_like(wings))
     offsets = np.array(list(pixel_stencil(WING_RINGS[-1])))

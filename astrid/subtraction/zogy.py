@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
 from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
@@ -27,6 +27,7 @@ from astrid.subtraction.masks import (
     good_pixels,
     mask_cut_stars,
     pixel_stencil,
+    running_maximum,
 )
 from astrid.subtraction.noise import (
     FEWEST_STARS,
@@ -264,7 +265,7 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     cut[[0, -1]] = cut[:, [0, -1]] = True  # so does the frame of the image
     mask_cut_stars(mask, cut, snr, CUT_REACH * equivalent_fwhm(psf_d))
     # a PSF that is not quite right leaves rings about a star, not only a residual on it
-    around = ndimage.maximum_filter(steady, size=2 * MODEL_REACH + 1)
+    around = running_maximum(steady, 2 * MODEL_REACH + 1)
     if zogy.model_error == "measured":
         eps = measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
     else:

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from astrid.schema import MaskBit
-from astrid.subtraction.masks import mask_cut_stars
+from astrid.subtraction.masks import mask_cut_stars, running_maximum
 
 
 def flagged(star_at, *, edge=10, reach=4, shape=(40, 40), snr=9.0):
@@ -34,3 +36,12 @@ def test_a_brighter_star_reaches_further():
     assert not bright[:, 18:].any()
     assert not faint[:, 14:].any()
     assert not (flagged((20, 12), snr=7.0) == MaskBit.NEIGHBOUR.value).any()
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 13, 29])
+@pytest.mark.parametrize("shape", [(40, 61), (7, 90)])
+def test_the_running_maximum_is_that_of_a_square_cut_at_the_edges(side, shape):
+    values = np.random.default_rng(side).normal(size=shape).astype(np.float32)
+    expected = ndimage.maximum_filter(values, side, mode="constant", cval=-np.inf)
+    np.testing.assert_array_equal(running_maximum(values, side), expected)
+    np.testing.assert_array_equal(running_maximum(values > 2, side), expected > 2)
