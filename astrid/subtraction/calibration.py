@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
-from astrid.subtraction.base import Subtractor
+from astrid.subtraction.base import InSteps, Subtractor
 from astrid.subtraction.masks import CUT_REACH, mask_cut_stars
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
@@ -125,7 +127,8 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     AlgorithmError
         As the method does.
     """
-    white = method(replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0))
+    finish = _steps(method, science, template)
+    white = finish(1.0)
     free = source_free(white, template)
     if free.sum() < max(ENOUGH, ENOUGH_BEAMS * equivalent_fwhm(white.psf) ** 2):
         return method(science, template), science.noise_correlation
@@ -133,7 +136,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     if not width > 0:
         return white, 1.0
     if abs(width - 1) > SMALL:
-        white = method(replace(science, noise_correlation=width), replace(template, noise_correlation=width))
+        white = finish(width)
         left = _width(white, free)
     else:
         left = width
@@ -145,6 +148,18 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
         variance=white.variance * scale**2,
     )
     return changed, width
+
+
+def _steps(method: Subtractor, science: Image, template: Image) -> Callable[[float], Difference]:
+    """Return what subtracts with a noise correlation, doing once what can be done once."""
+    if isinstance(method, InSteps):
+        white = replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0)
+        return partial(method.finished, method.parts(*white))
+
+    def again(noise: float) -> Difference:
+        return method(replace(science, noise_correlation=noise), replace(template, noise_correlation=noise))
+
+    return again
 
 
 def _width(difference: Difference, free: NDArray[np.bool_]) -> float:
@@ -171,12 +186,13 @@ def _blocks(values: NDArray[Any]) -> FloatArray:
     ny, nx = (-(-n // BLOCK) * BLOCK for n in values.shape)
     whole = np.zeros((ny, nx), np.float32)
     whole[: values.shape[0], : values.shape[1]] = values
-    return whole.reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK).mean(axis=(1, 3))
+    means: FloatArray = whole.reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK).mean(axis=(1, 3))
+    return means
 
 
 def _between_blocks(n: int) -> FloatArray:
     """Return the (n, blocks) weights that interpolate between the middles of blocks."""
     count = -(-n // BLOCK)
     at = np.clip((np.arange(n) + 0.5) / BLOCK - 0.5, 0, count - 1)
-    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(count)))
-    return weights.astype(np.float32)
+    weights: FloatArray = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(count))).astype(np.float32)
+    return weights

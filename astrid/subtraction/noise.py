@@ -23,6 +23,8 @@ WING_LIGHT = 0.3  # of a star's peak: less than this near it is its wing
 LEAST_WING_EXCESS = 0.5  # times the noise: what a ring may show by chance
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
+Peaks = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
+
 
 def sky_variance(variance: NDArray[Any], good: NDArray[np.bool_]) -> float:
     """Variance of source-free pixels: a low percentile, for sources only ever add."""
@@ -71,11 +73,14 @@ def astrometric_variance(
 
 
 def bright_peaks(
-    steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_] | None = None
+) -> Peaks:
     """Return pixels of the brightest peaks present in both images, brightest first."""
-    bright = usable & (steady > STAR_SNR * np.sqrt(variance))
-    y, x = np.nonzero(bright)
+    bright = steady > 0
+    bright &= steady**2 > np.float32(STAR_SNR**2) * variance
+    if usable is not None:
+        bright &= usable
+    y, x = np.divmod(np.flatnonzero(bright), steady.shape[1])
     ny, nx = steady.shape
     inside = (y > 6) & (y < ny - 7) & (x > 6) & (x < nx - 7)
     y, x = y[inside], x[inside]
@@ -90,20 +95,20 @@ def bright_peaks(
 
 def measure_model_error(
     s: NDArray[np.float32],
-    steady: NDArray[np.float32],
     around: NDArray[np.float32],
     variance: NDArray[np.float32],
     usable: NDArray[np.bool_],
+    peaks: Peaks,
     prior: float,
 ) -> float:
     """Relative residual of bright sources beyond their noise, robust over sources.
 
-    For each of the brightest peaks of ``steady`` (the part of the score present
-    in both images) the mean of S**2 minus its variance is compared with the
+    For each of the brightest peaks of the part of the score present in both
+    images, where usable, the mean of S**2 minus its variance is compared with the
     mean of ``around**2`` in 7x7 pixels. The median over peaks, divided by the
     median of chi-squared, is the squared error: one varying star does not move it.
     """
-    y, x = bright_peaks(steady, variance, usable)
+    y, x = (at[usable[peaks]] for at in peaks)
     excess, light = np.zeros(len(y)), np.zeros(len(y))
     for dy, dx in pixel_stencil(3):
         at = y + dy, x + dx
@@ -119,10 +124,10 @@ def measure_model_error(
 
 def wing_variance(
     s: NDArray[np.float32],
-    steady: NDArray[np.float32],
     around: NDArray[np.float32],
     variance: NDArray[np.float32],
     usable: NDArray[np.bool_],
+    peaks: Peaks,
 ) -> NDArray[np.float32]:
     """Return what the wings of bright stars leave in S beyond its noise, ring by ring; zero elsewhere.
 
@@ -131,7 +136,7 @@ def wing_variance(
     """
     wings = around < np.float32(WING_LIGHT) * running_maximum(around, 2 * WING_RINGS[-1] - 1)
     wings &= usable
-    y, x = bright_peaks(steady, variance, np.ones_like(wings))
+    y, x = peaks
     offsets = np.array(list(pixel_stencil(WING_RINGS[-1])))
     distance = np.hypot(offsets[:, 0], offsets[:, 1])
     ny, nx = s.shape

@@ -27,6 +27,7 @@ INDEPENDENT = 0.15  # independent values of the score per pixel
 OUTLIER = 9.0  # times the median chi-squared: a star that varies
 LEAST_CHI2 = 0.5
 ROUNDS = 4
+STRIP, HALO = 32, 3  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,13 @@ class ResidualKernel:
     def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the kernel makes of an image: its sources' residuals."""
         total = np.zeros_like(image)
-        for part, weights in zip(derivatives(image), self.weights, strict=True):
-            total += surface(weights, self.order, self.shape) * part
+        surfaces = [surface(weights, self.order, self.shape) for weights in self.weights]
+        for top in range(0, len(image), STRIP):  # what fits into the cache
+            rows = slice(top, top + STRIP)
+            begin = max(top - HALO, 0)
+            inner = slice(top - begin, top - begin + STRIP)
+            for part, weight in zip(derivatives(image[begin : top + STRIP + HALO]), surfaces, strict=True):
+                total[rows] += weight[rows] * part[inner]
         return total
 
 

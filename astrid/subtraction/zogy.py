@@ -80,6 +80,32 @@ class PreparedTemplate:
     sigma: float
 
 
+@dataclass(frozen=True, eq=False)
+class ZogyParts:
+    """A subtraction but for the noise, which may turn out to be larger; see `Zogy.finished`.
+
+    Attributes
+    ----------
+    flux, variance, mask, psf : arrays
+        As in `astrid.image.Difference`.
+    score, score_variance : (ny, nx) float32 arrays
+        S and its variance from the noise of the pixels.
+    sides : tuple
+        Of science and template: part of S, its kernel, noise of the sky, registration error.
+    steady : (ny, nx) float32 array
+        Size of the part of S that is in both images.
+    """
+
+    flux: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    psf: NDArray[np.float32]
+    score: NDArray[np.float32]
+    score_variance: NDArray[np.float32]
+    sides: tuple[tuple[NDArray[np.float32], NDArray[np.float64], float, float], ...]
+    steady: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Zogy:
     """Optimal subtraction of background-limited images with known PSFs.
@@ -180,6 +206,10 @@ class Zogy:
         AlgorithmError
             If fewer than one pixel in a hundred is good in both images.
         """
+        return self.finished(self.parts(science, template, prepared))
+
+    def parts(self, science: Image, template: Image, prepared: PreparedTemplate | None = None) -> ZogyParts:
+        """Do all that does not depend on how large the noise is; raises what a call does."""
         if science.flux.shape != template.flux.shape:
             raise ValueError(f"science is {science.flux.shape} but template is {template.flux.shape}")
         side = max(*science.psf.shape, *template.psf.shape)
@@ -192,10 +222,14 @@ class Zogy:
                 f"prepared suits PSFs of at most {prepared.kernel_side // 4} pixels, science has {side}; "
                 f"call prepare(template, science_psf_side={side})"
             )
-        return _subtract(self, science, template, prepared)
+        return _parts(self, science, template, prepared)
+
+    def finished(self, parts: ZogyParts, noise: float = 1.0) -> Difference:
+        """Return the difference for a noise so many times larger than that of the images which the parts are of."""
+        return _finished(self, parts, noise)
 
 
-def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate) -> Difference:
+def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate) -> ZogyParts:
     shape, grid = science.flux.shape, ready.grid
     good_science = good_pixels(science, "science")
     good = good_science & ready.good
@@ -247,13 +281,13 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
             s -= left.applied(s_r)
             d -= left.applied(crop(inverse(pn_hat * r_hat * _inverse_noise(pn_hat, pr_hat, sn, sr), grid), shape))
     d *= np.float32(1 / (f_d * psf_sum))
-    denominator = v.copy()
-    for part, kernel, sigma, rms in (
-        (s_n, kn, sn, science.astrometric_rms),
-        (s_r, kr, sr, template.astrometric_rms),
-    ):
-        if rms > 0:
-            denominator += astrometric_variance(part, kernel, sigma, rms)
+    # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
+    # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
+    psf_power = float((psf_d**2).sum())
+    unit_score = float(_unit_score(science.psf, template.psf, sn, sr, ready.kernel_side))
+    scale = psf_power / unit_score**2
+    d_variance = variance * np.float32(scale * kn2.sum())
+    d_variance += ready.variance * np.float32(scale * kr2.sum())
 
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     steady = np.minimum(np.abs(s_n), np.abs(s_r))
@@ -264,29 +298,45 @@ def _subtract(zogy: Zogy, science: Image, template: Image, ready: PreparedTempla
     cut = missing.copy()
     cut[[0, -1]] = cut[:, [0, -1]] = True  # so does the frame of the image
     mask_cut_stars(mask, cut, snr, CUT_REACH * equivalent_fwhm(psf_d))
-    # a PSF that is not quite right leaves rings about a star, not only a residual on it
-    around = running_maximum(steady, 2 * MODEL_REACH + 1)
-    if zogy.model_error == "measured":
-        eps = measure_model_error(s, steady, around, denominator, mask == 0, zogy.usual_model_error)
-    else:
-        eps = float(zogy.model_error)
-    if zogy.model_error != 0:
-        denominator += wing_variance(s, steady, around, denominator, mask == 0)
-        around *= around
-        denominator += np.float32(eps**2) * np.maximum(around - v, 0)
-
-    # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
-    # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
-    psf_power = float((psf_d**2).sum())
-    unit_score = float(_unit_score(science.psf, template.psf, sn, sr, ready.kernel_side))
-    scale = psf_power / unit_score**2
-    d_variance = variance * np.float32(scale * kn2.sum()) + ready.variance * np.float32(scale * kr2.sum())
-    return Difference(
+    return ZogyParts(
         flux=d,
         variance=d_variance,
         mask=mask,
         psf=psf_d.astype(np.float32),
-        significance=(s / np.sqrt(denominator)).astype(np.float32, copy=False),
+        score=s,
+        score_variance=v,
+        sides=((s_n, kn, sn, science.astrometric_rms), (s_r, kr, sr, template.astrometric_rms)),
+        steady=steady,
+    )
+
+
+def _finished(zogy: Zogy, parts: ZogyParts, noise: float) -> Difference:
+    v, s, steady, usable = parts.score_variance * np.float32(noise**2), parts.score, parts.steady, parts.mask == 0
+    denominator = v.copy()
+    for part, kernel, sigma, rms in parts.sides:
+        if rms > 0:
+            denominator += astrometric_variance(part, kernel, noise * sigma, rms)
+    if zogy.model_error != 0:
+        peaks = bright_peaks(steady, denominator)
+        # a PSF that is not quite right leaves rings about a star, not only a residual on it
+        around = running_maximum(steady, 2 * MODEL_REACH + 1)
+        if zogy.model_error == "measured":
+            eps = measure_model_error(s, around, denominator, usable, peaks, zogy.usual_model_error)
+        else:
+            eps = float(zogy.model_error)
+        denominator += wing_variance(s, around, denominator, usable, peaks)
+        around *= around
+        around -= v
+        np.maximum(around, 0, out=around)
+        around *= np.float32(eps**2)
+        denominator += around
+    np.sqrt(denominator, out=denominator)
+    return Difference(
+        flux=parts.flux,
+        variance=parts.variance * np.float32(noise**2),
+        mask=parts.mask,
+        psf=parts.psf,
+        significance=s / denominator,
     )
 
 

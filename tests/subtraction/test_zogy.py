@@ -7,6 +7,7 @@ from astrid.image import Image
 from astrid.imaging.photometry import psf_flux, shifted_psfs
 from astrid.schema import MaskBit
 from astrid.simulation.psf import MoffatPsf
+from astrid.subtraction.base import InSteps
 from astrid.subtraction.zogy import Zogy, proper_difference
 
 
@@ -245,6 +246,24 @@ def test_a_prepared_template_gives_the_same_difference():
     wide = replace(science, psf=gaussian(3.0, side=61))
     with pytest.raises(ValueError, match="science_psf_side=61"):
         zogy(wide, template, zogy.prepare(template))
+
+
+@pytest.mark.parametrize(
+    ("options", "close"),
+    [({}, 0.02), ({"adapt": True}, 0.5)],  # the fit is weighted by the noise it was made with
+)
+def test_a_larger_noise_needs_no_second_subtraction(options, close):
+    science, template = (
+        replace(stars(fwhm, 10.0, seed)[0], astrometric_rms=0.05) for fwhm, seed in ((3.0, 1), (2.6, 2))
+    )
+    zogy = Zogy(**options)
+    again = zogy(*(replace(image, noise_correlation=1.2) for image in (science, template)))
+    finished = zogy.finished(zogy.parts(science, template), 1.2)
+    assert isinstance(zogy, InSteps)
+    np.testing.assert_array_equal(finished.mask, again.mask)
+    assert (np.abs(finished.flux - again.flux) < close * np.sqrt(again.variance)).all()
+    np.testing.assert_allclose(finished.variance, again.variance, rtol=1e-4)
+    np.testing.assert_allclose(finished.significance, again.significance, atol=close)
 
 
 def test_the_core_runs_on_tensors():
