@@ -23,10 +23,17 @@ def terms_at(v: NDArray[np.float64], u: NDArray[np.float64], order: int) -> NDAr
 
 def surface(weights: NDArray[np.float64], order: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the (ny, nx) polynomial whose terms have these weights."""
+    down, across = surface_factors(weights, order, shape)
+    return down @ across
+
+
+def surface_factors(
+    weights: NDArray[np.float64], order: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return two matrices, of ny rows and of nx columns, whose product is the polynomial."""
     v, u = (scaled(np.arange(n), n) for n in shape)
     table = np.zeros((order + 1, order + 1))
     for (i, j), weight in zip(exponents(order), weights, strict=True):
         table[i, j] = weight
-    rows, columns = (np.stack([place**i for i in range(order + 1)]) for place in (v, u))
-    drawn: NDArray[np.float32] = rows.T.astype(np.float32) @ (table @ columns).astype(np.float32)
-    return drawn
+    down, across = (np.stack([place**i for i in range(order + 1)]) for place in (v, u))
+    return np.ascontiguousarray(down.T, np.float32), (table @ across).astype(np.float32)

@@ -154,15 +154,23 @@ def difference_mask(
     mask = science.mask.copy()
     mask[~good_science & (mask == 0)] |= np.uint16(MaskBit.NO_DATA)
     mask[~good_template] |= np.uint16(MaskBit.TEMPLATE)
-    bad = (~(good_science & good_template)).astype(np.float32)
+    bad = ~(good_science & good_template)
     weight = np.asarray(psf, np.float64) ** 2
     offset = np.arange(len(weight)) - len(weight) // 2
     offset_x = np.arange(weight.shape[1]) - weight.shape[1] // 2
     moment = float((weight * (offset[:, None] ** 2 + offset_x**2)).sum() / weight.sum())
     sigma = max(float(np.sqrt(moment / 2)), 0.3)
-    part = ndimage.gaussian_filter(bad, sigma, mode="constant", cval=1.0, truncate=3.0)
+    inside = [_inside(n, sigma) for n in bad.shape]
+    part = 1 - inside[0][:, None] * inside[1]
+    if bad.any():
+        part += ndimage.gaussian_filter(bad.astype(np.float32), sigma, mode="constant", truncate=3.0)
     mask[part > neighbour_fraction] |= np.uint16(MaskBit.NEIGHBOUR)
     return mask
+
+
+def _inside(n: int, sigma: float) -> NDArray[np.float32]:
+    """Return how much of a Gaussian about each pixel of a line lies on the line."""
+    return ndimage.gaussian_filter1d(np.ones(n, np.float32), sigma, mode="constant", truncate=3.0)
 
 
 def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], snr: NDArray[Any], reach: float) -> None:

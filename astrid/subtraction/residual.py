@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from astrid.subtraction.field import scaled, surface, terms_at
+from astrid.subtraction.field import scaled, surface_factors, terms_at
 from astrid.subtraction.masks import pixel_stencil
 
 Floats = NDArray[np.floating]
@@ -27,7 +27,7 @@ INDEPENDENT = 0.15  # independent values of the score per pixel
 OUTLIER = 9.0  # times the median chi-squared: a star that varies
 LEAST_CHI2 = 0.5
 ROUNDS = 4
-STRIP, HALO = 32, 3  # rows
+STRIP, HALO = 64, 3  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,16 @@ class ResidualKernel:
     def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the kernel makes of an image: its sources' residuals."""
         total = np.zeros_like(image)
-        surfaces = [surface(weights, self.order, self.shape) for weights in self.weights]
+        factors = [surface_factors(weights, self.order, self.shape) for weights in self.weights]
         for top in range(0, len(image), STRIP):  # what fits into the cache
-            rows = slice(top, top + STRIP)
+            rows = slice(top, min(top + STRIP, len(image)))
             begin = max(top - HALO, 0)
-            inner = slice(top - begin, top - begin + STRIP)
-            for part, weight in zip(derivatives(image[begin : top + STRIP + HALO]), surfaces, strict=True):
-                total[rows] += weight[rows] * part[inner]
+            inner = slice(top - begin, rows.stop - begin)
+            strip = image[begin : top + STRIP + HALO]
+            for part, (down, across) in zip(derivatives(strip), factors, strict=True):
+                weight = down[rows] @ across
+                weight *= part[inner]
+                total[rows] += weight
         return total
 
 
@@ -89,7 +92,7 @@ def fit_residual_kernel(
     offsets = np.array(list(pixel_stencil(REACH)))
     at = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
     terms = terms_at(scaled(y, residual.shape[0]), scaled(x, residual.shape[1]), order)
-    parts = np.stack([part[at] for part in derivatives(image)], axis=2).astype(np.float64)
+    parts = _derivatives_about(image, y, x).astype(np.float64)
     design = (parts[..., None] * terms[:, None, None, :]).reshape(*parts.shape[:2], -1)
     left = residual[at].astype(np.float64)
     noise = variance[at] + (MODEL_ERROR * image[y, x][:, None]) ** 2
@@ -107,6 +110,19 @@ def fit_residual_kernel(
     return ResidualKernel(
         found.reshape(len(PRIORS), -1), order, (residual.shape[0], residual.shape[1]), int(keep.sum())
     )
+
+
+def _derivatives_about(image: NDArray[np.float32], y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the (n, pixels, derivatives) about some places."""
+    reach = REACH + HALO
+    side = 2 * reach + 1
+    offsets = np.arange(-reach, reach + 1)
+    rows = np.clip(y[:, None] + offsets, 0, image.shape[0] - 1)
+    columns = np.clip(x[:, None] + offsets, 0, image.shape[1] - 1)
+    stacked = image[rows[:, :, None], columns[:, None, :]].reshape(-1, side)  # one window below the other
+    inner = slice(HALO, side - HALO)
+    cut = [part.reshape(len(y), side, side)[:, inner, inner].reshape(len(y), -1) for part in derivatives(stacked)]
+    return np.stack(cut, axis=2)
 
 
 def derivatives(image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -257,7 +257,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
 
     kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
     d_hat, sn_hat, sr_hat = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
-    s_n = crop(inverse(sn_hat, grid), shape)
+    s_n = crop(inverse(sn_hat.copy() if zogy.align else sn_hat, grid), shape)
     s_r = crop(inverse(sr_hat, grid), shape)
     kn2, kr2 = kn**2, kr**2
     v_hat = transform(pad(variance, grid)) * transform(centre_on(kn2, grid))
@@ -269,8 +269,11 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     if zogy.align:
         dy, dx = _residual_shift(s_n, s_r, v, good)
         if dy or dx:
-            n_hat *= _phase(grid, dy, dx)
-            d_hat, sn_hat, _ = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
+            back = _phase(grid, dy, dx)
+            sn_hat *= back
+            back -= 1
+            back *= pr_hat * n_hat * _inverse_noise(pn_hat, pr_hat, sn, sr)
+            d_hat += back
             s_n = crop(inverse(sn_hat, grid), shape)
     s = s_n - s_r
     f_d = 1 / np.hypot(sn, sr)  # eq 15
