@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ SOURCE_MARGIN = 4  # px around the sources, or
 SOURCE_MARGIN_FWHM = 1.5  # of the FWHM of the difference where that is more
 LEAST_KEPT = 8  # a star that the border of a box cuts costs no more than this part of the box
 SMALL = 0.01  # a width this close to one needs no second pass
+MUCH = 0.1  # one this far off changes which stars tell of shift and residual: all is done again
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
 BLOCK = 8  # px
 
@@ -127,8 +126,10 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     AlgorithmError
         As the method does.
     """
-    finish = _steps(method, science, template)
-    white = finish(1.0)
+    white_images = replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0)
+    in_steps = method if isinstance(method, InSteps) else None
+    parts = in_steps.parts(*white_images) if in_steps else None
+    white = in_steps.finished(parts, 1.0) if in_steps else method(*white_images)
     free = source_free(white, template)
     if free.sum() < max(ENOUGH, ENOUGH_BEAMS * equivalent_fwhm(white.psf) ** 2):
         return method(science, template), science.noise_correlation
@@ -136,7 +137,10 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     if not width > 0:
         return white, 1.0
     if abs(width - 1) > SMALL:
-        white = finish(width)
+        if in_steps and abs(width - 1) < MUCH:
+            white = in_steps.finished(parts, width)
+        else:
+            white = method(replace(science, noise_correlation=width), replace(template, noise_correlation=width))
         left = _width(white, free)
     else:
         left = width
@@ -148,18 +152,6 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
         variance=white.variance * scale**2,
     )
     return changed, width
-
-
-def _steps(method: Subtractor, science: Image, template: Image) -> Callable[[float], Difference]:
-    """Return what subtracts with a noise correlation, doing once what can be done once."""
-    if isinstance(method, InSteps):
-        white = replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0)
-        return partial(method.finished, method.parts(*white))
-
-    def again(noise: float) -> Difference:
-        return method(replace(science, noise_correlation=noise), replace(template, noise_correlation=noise))
-
-    return again
 
 
 def _width(difference: Difference, free: NDArray[np.bool_]) -> float:

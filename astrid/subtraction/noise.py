@@ -104,11 +104,11 @@ def measure_model_error(
     """Relative residual of bright sources beyond their noise, robust over sources.
 
     For each of the brightest peaks of the part of the score present in both
-    images, where usable, the mean of S**2 minus its variance is compared with the
+    images the mean of S**2 minus its variance is compared with the
     mean of ``around**2`` in 7x7 pixels. The median over peaks, divided by the
     median of chi-squared, is the squared error: one varying star does not move it.
     """
-    y, x = (at[usable[peaks]] for at in peaks)
+    y, x = peaks
     excess, light = np.zeros(len(y)), np.zeros(len(y))
     for dy, dx in pixel_stencil(3):
         at = y + dy, x + dx

@@ -320,14 +320,14 @@ def _finished(zogy: Zogy, parts: ZogyParts, noise: float) -> Difference:
         if rms > 0:
             denominator += astrometric_variance(part, kernel, noise * sigma, rms)
     if zogy.model_error != 0:
-        peaks = bright_peaks(steady, denominator)
         # a PSF that is not quite right leaves rings about a star, not only a residual on it
         around = running_maximum(steady, 2 * MODEL_REACH + 1)
         if zogy.model_error == "measured":
+            peaks = bright_peaks(steady, denominator, usable)
             eps = measure_model_error(s, around, denominator, usable, peaks, zogy.usual_model_error)
         else:
             eps = float(zogy.model_error)
-        denominator += wing_variance(s, around, denominator, usable, peaks)
+        denominator += wing_variance(s, around, denominator, usable, bright_peaks(steady, denominator))
         around *= around
         around -= v
         np.maximum(around, 0, out=around)
