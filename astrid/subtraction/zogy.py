@@ -18,7 +18,8 @@ from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
-from astrid.subtraction.fourier import centre_on, crop, inverse, pad, transform
+from astrid.subtraction.core import proper_parts
+from astrid.subtraction.fourier import centre_on, crop, inverse, pad, transform, transform_stamp
 from astrid.subtraction.masks import (
     CUT_REACH,
     difference_mask,
@@ -182,7 +183,7 @@ class Zogy:
             grid=grid,
             kernel_side=kernel_side,
             flux_hat=transform(pad(flux, grid)),
-            psf_hat=transform(centre_on(template.psf, grid)) + np.float32(PSF_FLOOR),
+            psf_hat=transform_stamp(template.psf, grid) + np.float32(PSF_FLOOR),
             variance_hat=transform(pad(variance, grid)),
             variance=variance,
             good=good,
@@ -244,7 +245,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     sky = sky_variance(variance, good_science)
     sn = float(np.sqrt(sky))
 
-    pn_hat = transform(centre_on(science.psf, grid)) + np.float32(PSF_FLOOR)
+    pn_hat = transform_stamp(science.psf, grid) + np.float32(PSF_FLOOR)
     pr_hat, r_hat = ready.psf_hat, ready.flux_hat
     flux = science.flux
     if n_good < good.size:
@@ -256,12 +257,12 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     n_hat = transform(pad(flux, grid))
 
     kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
-    d_hat, sn_hat, sr_hat = proper_difference(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
+    dn_hat, dr_hat, sn_hat, sr_hat = proper_parts(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
     s_n = crop(inverse(sn_hat.copy() if zogy.align else sn_hat, grid), shape)
     s_r = crop(inverse(sr_hat, grid), shape)
     kn2, kr2 = kn**2, kr**2
-    v_hat = transform(pad(variance, grid)) * transform(centre_on(kn2, grid))
-    v_hat += ready.variance_hat * transform(centre_on(kr2, grid))
+    v_hat = transform(pad(variance, grid)) * transform_stamp(kn2, grid)
+    v_hat += ready.variance_hat * transform_stamp(kr2, grid)
     v = crop(inverse(v_hat, grid), shape)  # eq 26, 27
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
@@ -271,18 +272,17 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
         if dy or dx:
             back = _phase(grid, dy, dx)
             sn_hat *= back
-            back -= 1
-            back *= pr_hat * n_hat * _inverse_noise(pn_hat, pr_hat, sn, sr)
-            d_hat += back
+            dn_hat *= back
             s_n = crop(inverse(sn_hat, grid), shape)
     s = s_n - s_r
     f_d = 1 / np.hypot(sn, sr)  # eq 15
-    d = crop(inverse(d_hat, grid), shape)
+    dn_hat -= dr_hat
+    d = crop(inverse(dn_hat, grid), shape)
     if zogy.adapt:
         left = fit_residual_kernel(s, s_r, v, good, *bright_peaks(np.minimum(s_n, s_r), v, good))
         if left is not None:
             s -= left.applied(s_r)
-            d -= left.applied(crop(inverse(pn_hat * r_hat * _inverse_noise(pn_hat, pr_hat, sn, sr), grid), shape))
+            d -= left.applied(crop(inverse(dr_hat, grid), shape))
     d *= np.float32(1 / (f_d * psf_sum))
     # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
     # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
@@ -341,35 +341,6 @@ def _finished(zogy: Zogy, parts: ZogyParts, noise: float) -> Difference:
         psf=parts.psf,
         significance=s / denominator,
     )
-
-
-def proper_difference(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: float, sr: float) -> tuple[Any, Any, Any]:
-    """Transform of D (eq 13) and of the two parts of S = S_n - S_r (eq 12, 17, 31, 33).
-
-    Parameters
-    ----------
-    n_hat, r_hat, pn_hat, pr_hat : complex arrays of one shape
-        Transforms of science, template and their PSFs, of any array library.
-    sn, sr : float
-        Noise of the sky in either image.
-
-    Returns
-    -------
-    three complex arrays
-        D, S_n and S_r in Fourier space; D has unit variance.
-    """
-    power_n = pn_hat.real**2 + pn_hat.imag**2
-    power_r = pr_hat.real**2 + pr_hat.imag**2
-    inverse = 1 / (sn**2 * power_r + sr**2 * power_n)
-    d_hat = (pr_hat * n_hat - pn_hat * r_hat) * inverse**0.5
-    power_r = power_r * inverse
-    power_n = power_n * inverse
-    return d_hat, pn_hat.conj() * n_hat * power_r, pr_hat.conj() * r_hat * power_n
-
-
-def _inverse_noise(pn_hat: Any, pr_hat: Any, sn: float, sr: float) -> Any:
-    """Return one over the noise of P_r N - P_n R at each frequency."""
-    return (sn**2 * (pr_hat.real**2 + pr_hat.imag**2) + sr**2 * (pn_hat.real**2 + pn_hat.imag**2)) ** -0.5
 
 
 def _transfer(

@@ -8,7 +8,7 @@ from astrid.imaging.photometry import psf_flux, shifted_psfs
 from astrid.schema import MaskBit
 from astrid.simulation.psf import MoffatPsf
 from astrid.subtraction.base import InSteps
-from astrid.subtraction.zogy import Zogy, proper_difference
+from astrid.subtraction.zogy import Zogy
 
 
 def gaussian(fwhm, side=25):
@@ -264,16 +264,6 @@ def test_a_larger_noise_needs_no_second_subtraction(options, close):
     assert (np.abs(finished.flux - again.flux) < close * np.sqrt(again.variance)).all()
     np.testing.assert_allclose(finished.variance, again.variance, rtol=1e-4)
     np.testing.assert_allclose(finished.significance, again.significance, atol=close)
-
-
-def test_the_core_runs_on_tensors():
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(3)
-    arrays = [np.fft.rfft2(rng.normal(size=(16, 16))) for _ in range(4)]
-    expected = proper_difference(*arrays, 1.0, 2.0)
-    tensors = proper_difference(*(torch.from_numpy(a) for a in arrays), 1.0, 2.0)
-    for a, b in zip(expected, tensors, strict=True):
-        np.testing.assert_allclose(a, b.numpy(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("options", [{"model_error": "guess"}, {"model_error": -1.0}, {"neighbour_fraction": 0.0}])

@@ -1,0 +1,120 @@
+"""CPU seconds of proper subtraction over those of five raw real Fourier transforms of the same size, in one run.
+
+OMP_NUM_THREADS=1 python -m benchmarks.zogy_core [--side 1024] [--rounds 7] [--device cuda] [--out FILE.json]
+
+The five transforms are those that D, S and S_corr need: two forward, three back. `core` has all kernels given;
+what is `prepared` has only what depends on the template; `complete` is the method as a run uses it, from two images
+with masks and measured PSFs, with its displacement and a PSF that varies; `nan` the same with invalid pixels in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astrid.subtraction.core import core_difference, core_kernels, fourier_of
+from astrid.subtraction.fourier import centre_on
+from astrid.subtraction.zogy import Zogy
+from benchmarks.provenance import provenance
+from benchmarks.quality.measures import with_measured_psf
+from benchmarks.quality.scenes import VARIANTS, make_scene
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zogy_core", description=__doc__)
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", help="of torch, instead of NumPy")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    scene = make_scene(VARIANTS["base"], 1, options.side)
+    found: dict[str, Any] = core_ratio(scene, options.rounds, options.device)
+    if options.device is None:
+        found |= complete_ratios(scene, options.rounds, found["five_transforms_s"])
+    print(json.dumps(found, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps({"side": options.side, **found, **provenance()}, indent=1) + "\n")
+
+
+def core_ratio(scene: Any, rounds: int, device: str | None) -> dict[str, Any]:
+    """Compare the core with its transforms, turn by turn."""
+    shape = scene.science.flux.shape
+    noise = [float(np.sqrt(np.percentile(image.variance, 5))) for image in (scene.science, scene.template)]
+    psfs = [centre_on(image.psf, shape) for image in (scene.science, scene.template)]
+    kernels = core_kernels(scene.template.flux, scene.template.variance, *psfs, *noise)
+    image, variance = scene.science.flux, scene.science.variance
+    wait: Callable[[], object] = lambda: None  # noqa: E731
+    clock = time.process_time
+    if device:
+        import torch
+
+        def on_device(array: Any) -> Any:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        kernels, image, variance = kernels.mapped(on_device), on_device(image), on_device(variance)
+        clock, wait = time.perf_counter, torch.cuda.synchronize if device != "cpu" else wait
+    ft = fourier_of(image)
+    hat = ft.rfft2(image)
+
+    def transforms() -> None:
+        for _ in range(2):
+            ft.rfft2(image)
+        for _ in range(3):
+            ft.irfft2(hat, s=shape)
+        wait()
+
+    def core() -> None:
+        core_difference(image, variance, kernels)
+        wait()
+
+    five, whole = least_times([transforms, core], rounds, clock)
+    return {"device": device or "numpy", "five_transforms_s": five, "core_s": whole, "core_ratio": whole / five}
+
+
+def complete_ratios(scene: Any, rounds: int, five: float) -> dict[str, float]:
+    """Compare the whole method with the five transforms of the core."""
+    science, template = with_measured_psf(scene.science), with_measured_psf(scene.template)
+    zogy, simple = Zogy(adapt=True), Zogy(align=False, adapt=False)
+    prepared, plain = zogy.prepare(template), simple.prepare(template)
+    rng = np.random.default_rng(1)
+    holes = [with_holes(image, rng) for image in (science, template)]
+    tasks: dict[str, Callable[[], object]] = {
+        "fixed_psf_prepared": lambda: simple(science, template, plain),
+        "complete_prepared": lambda: zogy(science, template, prepared),
+        "complete": lambda: zogy(science, template),
+        "nan": lambda: zogy(*holes),
+    }
+    seconds = dict(zip(tasks, least_times(list(tasks.values()), rounds, time.process_time), strict=True))
+    ratios = {f"{name}_ratio": value / five for name, value in seconds.items()}
+    return {f"{name}_s": value for name, value in seconds.items()} | ratios
+
+
+def with_holes(image: Any, rng: np.random.Generator) -> Any:
+    """Return an image with a thousandth of its pixels and five columns invalid."""
+    flux = image.flux.copy()
+    flux[rng.uniform(size=flux.shape) < 1e-3] = np.nan
+    flux[:, rng.integers(0, flux.shape[1], 5)] = np.nan
+    return replace(image, flux=flux)
+
+
+def least_times(tasks: list[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[float]:
+    """Return the least seconds of each task, taking turns, so that all meet the same noise of the machine."""
+    least = [np.inf] * len(tasks)
+    for _ in range(rounds):
+        for number, task in enumerate(tasks):
+            started = clock()
+            task()
+            least[number] = min(least[number], clock() - started)
+    return least
+
+
+if __name__ == "__main__":
+    main()
