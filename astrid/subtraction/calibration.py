@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from astrid.errors import AlgorithmError
 from astrid.image import Difference, FloatArray, Image
 from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm
@@ -24,6 +25,7 @@ SOURCE_SIGMA = 3.0
 SOURCE_MARGIN = 4  # px around the sources, or
 SOURCE_MARGIN_FWHM = 1.5  # of the FWHM of the difference where that is more
 LEAST_KEPT = 8  # a star that the border of a box cuts costs no more than this part of the box
+LARGEST_WIDTH = 10.0
 SMALL = 0.01  # a width this close to one needs no second pass
 MUCH = 0.1  # one this far off changes which stars tell of shift and residual: all is done again
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
@@ -124,7 +126,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     Raises
     ------
     AlgorithmError
-        As the method does.
+        As the method does, or if the noise is not what the variances say by more than a factor of ten.
     """
     white_images = replace(science, noise_correlation=1.0), replace(template, noise_correlation=1.0)
     in_steps = method if isinstance(method, InSteps) else None
@@ -136,6 +138,12 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     width = _width(white, free)
     if not width > 0:
         return white, 1.0
+    if not 1 / LARGEST_WIDTH < width < LARGEST_WIDTH:
+        raise AlgorithmError(
+            f"the difference has {width:.3g} times the noise that its variances say, measured on {int(free.sum())} "
+            f"pixels between the sources; up to {LARGEST_WIDTH:g} times more or less is corrected: "
+            "are the variances right?"
+        )
     if abs(width - 1) > SMALL:
         if in_steps and abs(width - 1) < MUCH:
             white = in_steps.finished(parts, width)

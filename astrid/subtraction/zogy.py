@@ -126,6 +126,8 @@ class Zogy:
         takes it from the residuals of the bright sources of each image.
     usual_model_error : float
         What is expected where fewer than five bright sources tell; counts as two more.
+    max_model_error : float
+        A pair whose bright sources leave more than this part of themselves, five or more telling, is refused.
     neighbour_fraction : float
         A pixel gets `MaskBit.NEIGHBOUR` where more than this part of the
         squared PSF around it lies on masked pixels or outside the image.
@@ -136,6 +138,7 @@ class Zogy:
     adapt: bool = False
     model_error: float | Literal["measured"] = "measured"
     usual_model_error: float = 0.007
+    max_model_error: float = 0.3
     neighbour_fraction: float = 0.25
 
     def __post_init__(self) -> None:
@@ -148,6 +151,8 @@ class Zogy:
             raise ValueError(f"model_error must not be negative, got {self.model_error}")
         if not 0 <= self.usual_model_error < np.inf:
             raise ValueError(f"usual_model_error must not be negative, got {self.usual_model_error}")
+        if not self.max_model_error > 0:
+            raise ValueError(f"max_model_error must be positive, got {self.max_model_error}")
         if not 0 < self.neighbour_fraction <= 1:
             raise ValueError(f"neighbour_fraction must lie in (0, 1], got {self.neighbour_fraction}")
 
@@ -205,7 +210,7 @@ class Zogy:
         ValueError
             If the images differ in shape, or ``prepared`` is of another template or setting.
         AlgorithmError
-            If fewer than one pixel in a hundred is good in both images.
+            If fewer than one pixel in a hundred is good in both images, or their stars do not subtract.
         """
         return self.finished(self.parts(science, template, prepared))
 
@@ -325,6 +330,12 @@ def _finished(zogy: Zogy, parts: ZogyParts, noise: float) -> Difference:
         if zogy.model_error == "measured":
             peaks = bright_peaks(steady, denominator, usable)
             eps = measure_model_error(s, around, denominator, usable, peaks, zogy.usual_model_error)
+            if eps > zogy.max_model_error and len(peaks[0]) >= FEWEST_STARS:
+                registration = ", ".join(f"{rms:.3f}" for *_, rms in parts.sides)
+                raise AlgorithmError(
+                    f"{len(peaks[0])} bright sources leave {eps:.0%} of themselves, {zogy.max_model_error:.0%} are "
+                    f"allowed (subtraction.max_model_error); registered to {registration} px; do PSFs and fluxes fit?"
+                )
         else:
             eps = float(zogy.model_error)
         denominator += wing_variance(s, around, denominator, usable, bright_peaks(steady, denominator))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from astrid.errors import AlgorithmError
 from astrid.image import Image
 from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import moffat
@@ -110,3 +111,10 @@ def test_a_stamp_in_an_empty_grid_is_subtracted_like_the_stamp_alone():
     assert same == width
     np.testing.assert_array_equal(inside.significance[box], alone.significance)
     assert (inside.mask != 0).sum() == inside.mask.size - side * side + (alone.mask != 0).sum()
+
+
+def test_variances_that_are_far_from_the_noise_are_refused_with_the_numbers():
+    science, template = image(1), image(2)
+    wrong = [replace(one, variance=one.variance * 400) for one in (science, template)]
+    with pytest.raises(AlgorithmError, match=r"has 0\.0\d+ times the noise .* pixels between the sources"):
+        subtract_calibrated(Zogy(), *wrong)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from astrid.errors import AlgorithmError
 from astrid.image import Image
 from astrid.imaging.photometry import psf_flux, shifted_psfs
 from astrid.schema import MaskBit
@@ -150,6 +151,16 @@ def test_the_difference_is_white():
         assert power[(radius >= low) & (radius < high)].mean() == pytest.approx(1.0, abs=0.06)
 
 
+def test_stars_that_do_not_subtract_are_refused_with_the_numbers():
+    science, *_ = stars(3.0, 10.0, 1, scale=2.2)
+    template = replace(stars(2.6, 6.0, 2)[0], astrometric_rms=0.04)
+    with pytest.raises(
+        AlgorithmError, match=r"bright sources leave \d+% .* 30% are allowed.* registered to 0.000, 0.040 px"
+    ):
+        Zogy()(science, template)
+    assert Zogy(max_model_error=2.0)(science, template).significance.shape == science.flux.shape
+
+
 def winged(beta, side=31):
     return MoffatPsf(3.0, beta, 0.0, 0.0).image((side, side)).astype(np.float32)
 
@@ -266,7 +277,9 @@ def test_a_larger_noise_needs_no_second_subtraction(options, close):
     np.testing.assert_allclose(finished.significance, again.significance, atol=close)
 
 
-@pytest.mark.parametrize("options", [{"model_error": "guess"}, {"model_error": -1.0}, {"neighbour_fraction": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"model_error": "guess"}, {"model_error": -1.0}, {"max_model_error": 0}, {"neighbour_fraction": 0.0}]
+)
 def test_senseless_settings_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Zogy(**options)
