@@ -14,13 +14,15 @@ from astrid.imaging.preprocess import Preprocess
 from astrid.skygrid import Tile, footprint_of, sky_tiles
 from astrid.stores.readers import open_cube
 from astrid.subtraction import Subtractor
+from astrid.subtraction.alard_lupton import AlardLupton
 from astrid.subtraction.direct import Direct
+from astrid.subtraction.sfft import Sfft
 from astrid.subtraction.zogy import Zogy
 from astrid.surveys.directory import read_image
 
 __all__ = ["detect", "open_cube", "read_pair", "subtract"]
 
-METHODS: dict[str, type[Subtractor]] = {"zogy": Zogy, "direct": Direct}
+METHODS: dict[str, type[Subtractor]] = {"zogy": Zogy, "sfft": Sfft, "alard_lupton": AlardLupton, "direct": Direct}
 
 
 def read_pair(
@@ -78,7 +80,7 @@ def subtract(science: Image, template: Image, method: str | Subtractor = "zogy")
     science, template : Image
         On one pixel grid, see `read_pair`.
     method : str or Subtractor
-        "zogy", "direct", or a configured method.
+        "zogy", "sfft", "alard_lupton", "direct", or a configured method.
 
     Raises
     ------

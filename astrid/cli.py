@@ -46,7 +46,7 @@ Steps (each does what is missing before it, then itself):
 
 Options are key=value, for example
   name=NAME               name of the run (default: survey + date); results in runs/NAME/
-  subtraction=zogy|direct       detection.threshold=5
+  subtraction=zogy|sfft|...     detection.threshold=5
   template=coadd|provided       evaluation.snr_min=3
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none

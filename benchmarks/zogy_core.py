@@ -82,7 +82,7 @@ def core_ratio(scene: Any, rounds: int, device: str | None) -> dict[str, Any]:
 def complete_ratios(scene: Any, rounds: int, five: float) -> dict[str, float]:
     """Compare the whole method with the five transforms of the core."""
     science, template = with_measured_psf(scene.science), with_measured_psf(scene.template)
-    zogy, simple = Zogy(adapt=True), Zogy(align=False, adapt=False)
+    zogy, simple = Zogy(), Zogy(align=False, adapt=False)
     prepared, plain = zogy.prepare(template), simple.prepare(template)
     rng = np.random.default_rng(1)
     holes = [with_holes(image, rng) for image in (science, template)]

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from astrid.subtraction.masks import pixel_stencil, running_maximum
+from astrid.schema import MaskBit
+from astrid.subtraction.masks import SMALLEST_CORE, pixel_stencil, running_maximum
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
@@ -20,7 +22,7 @@ PRIOR_STARS = 2.0  # how many stars the usual model error counts for
 EDGE_REACH = 16  # pixels
 WING_RINGS = (3, 5, 7, 9, 11, 13, 15)  # px about a star, between which its wings are judged
 WING_LIGHT = 0.3  # of a star's peak: less than this near it is its wing
-LEAST_WING_EXCESS = 0.5  # times the noise: what a ring may show by chance
+WING_CHANCE = 0.5  # times the noise: what a ring may show by chance
 MEDIAN_CHI2 = 0.4549  # median of chi-squared with one degree of freedom
 
 Peaks = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows and columns
@@ -73,11 +75,14 @@ def astrometric_variance(
 
 
 def bright_peaks(
-    steady: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_] | None = None
+    steady: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    usable: NDArray[np.bool_] | None = None,
+    least_snr: float = STAR_SNR,
 ) -> Peaks:
     """Return pixels of the brightest peaks present in both images, brightest first."""
     bright = steady > 0
-    bright &= steady**2 > np.float32(STAR_SNR**2) * variance
+    bright &= steady**2 > np.float32(least_snr**2) * variance
     if usable is not None:
         bright &= usable
     y, x = np.divmod(np.flatnonzero(bright), steady.shape[1])
@@ -91,6 +96,25 @@ def bright_peaks(
     y, x = y[top], x[top]
     brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
     return y[brightest], x[brightest]
+
+
+def saturated_cores(mask: NDArray[np.uint16]) -> Peaks:
+    """Return the middles of groups of four and more saturated pixels: stars whose peaks are not seen."""
+    saturated = (mask & np.uint16(MaskBit.SATURATED)) != 0
+    if not saturated.any():
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    labels, _ = ndimage.label(saturated, structure=np.ones((3, 3)))
+    large = np.bincount(labels.ravel())[1:] >= SMALLEST_CORE
+    boxes = [box for box, counts in zip(ndimage.find_objects(labels), large, strict=True) if counts]
+    rows, columns = (
+        np.array([(box[axis].start + box[axis].stop - 1) // 2 for box in boxes], np.intp) for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def joined(first: Peaks, second: Peaks) -> Peaks:
+    """Return both."""
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
 
 def measure_model_error(
@@ -151,8 +175,8 @@ def wing_variance(
         square = np.sort(np.where(there, s[at] ** 2, np.inf), axis=1)
         median = square[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
         noise = np.where(there, variance[at], 0).sum(axis=1) / np.maximum(count, 1)
-        excess = median / MEDIAN_CHI2 - noise
-        told = (count >= len(ring) / 3) & (excess > LEAST_WING_EXCESS * noise)
+        excess = median / MEDIAN_CHI2 - (1 + WING_CHANCE) * noise
+        told = (count >= len(ring) / 3) & (excess > 0)
         for star in np.flatnonzero(told):
             row, column = at[0][star][there[star]], at[1][star][there[star]]
             out[row, column] = np.maximum(out[row, column], np.float32(excess[star]))

@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from astrid.subtraction import Subtractor
+from astrid.subtraction.alard_lupton import AlardLupton
 from astrid.subtraction.direct import Direct
+from astrid.subtraction.sfft import Sfft
 from astrid.subtraction.zogy import Zogy
 from benchmarks.provenance import provenance
 from benchmarks.quality.measures import measure
 from benchmarks.quality.scenes import SIDE, VARIANTS, make_scene
 
-METHODS: dict[str, Subtractor] = {"zogy": Zogy(), "zogy_adapt": Zogy(adapt=True), "direct": Direct()}
+METHODS: dict[str, Subtractor] = {
+    "zogy": Zogy(),
+    "zogy_one_psf": Zogy(adapt=False),
+    "sfft": Sfft(),
+    "alard_lupton": AlardLupton(),
+    "direct": Direct(),
+}
 SHOWN = (
     "width", "efficiency", "completeness", "false_positive", "false_negative", "near_stars", "star_median", "star_95",
     "flux_bias", "masked", "cpu_s",

@@ -13,8 +13,10 @@ from astrid.errors import AlgorithmError
 from astrid.image import Image
 from astrid.imaging.photometry import psf_flux, shifted_psfs
 from astrid.schema import MaskBit
+from astrid.subtraction.alard_lupton import AlardLupton
 from astrid.subtraction.base import Subtractor
 from astrid.subtraction.direct import Direct
+from astrid.subtraction.sfft import Sfft
 from astrid.subtraction.zogy import Zogy
 
 EQUAL = (3.0, 3.0)  # FWHM of science and template
@@ -23,6 +25,11 @@ METHODS = [
     pytest.param(Zogy(), (3.4, 2.6), id="zogy-template-sharper"),
     pytest.param(Zogy(), (2.4, 3.2), id="zogy-science-sharper"),
     pytest.param(Direct(), EQUAL, id="direct"),
+    *(
+        pytest.param(cls(), fwhms, id=f"{name}-{case}")
+        for cls, name in ((Sfft, "sfft"), (AlardLupton, "alard_lupton"))
+        for fwhms, case in ((EQUAL, "equal"), ((3.4, 2.6), "template-sharper"), ((2.4, 3.2), "science-sharper"))
+    ),
 ]
 every_method = pytest.mark.parametrize(("method", "fwhms"), METHODS)
 
@@ -228,14 +235,14 @@ def test_images_smaller_than_the_psf_give_a_finite_difference(method, fwhms):
     assert np.isfinite(difference.significance).all()
 
 
-@pytest.mark.parametrize("cls", [Zogy, Direct])
+@pytest.mark.parametrize("cls", [Zogy, Direct, Sfft, AlardLupton])
 @pytest.mark.parametrize("ratio", [0, -1.0, np.nan])
 def test_a_senseless_flux_ratio_is_refused(cls, ratio):
     with pytest.raises(ValueError, match="flux_ratio"):
         cls(flux_ratio=ratio)
 
 
-@pytest.mark.parametrize("cls", [Zogy, Direct])
+@pytest.mark.parametrize("cls", [Zogy, Direct, Sfft, AlardLupton])
 def test_the_flux_ratio_scales_the_template(cls):
     template = scene(3.0, 0.01, 2)
     science = replace(template, flux=template.flux * 2)
