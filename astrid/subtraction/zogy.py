@@ -28,23 +28,19 @@ from astrid.subtraction.masks import (
     good_pixels,
     mask_cut_stars,
     pixel_stencil,
-    running_maximum,
 )
 from astrid.subtraction.noise import (
     FEWEST_STARS,
-    astrometric_variance,
     bright_peaks,
     correct_edges,
     fill_variance,
-    measure_model_error,
     sky_variance,
-    wing_variance,
 )
 from astrid.subtraction.residual import fit_residual_kernel
+from astrid.subtraction.score import ScoreParts, check_model_error, finished
 
 PSF_FLOOR = 1e-5  # point added to both PSFs: where neither has power, D is the plain difference
 PREDICTION_SOFTENING = 1e-3  # Wiener constant of the kernel that predicts masked science pixels
-MODEL_REACH = 2  # px about a star over which its model error counts
 LARGEST_SHIFT = 0.5  # px that the science image is moved at most: a registration that is worse is refused before
 
 
@@ -81,32 +77,6 @@ class PreparedTemplate:
     sigma: float
 
 
-@dataclass(frozen=True, eq=False)
-class ZogyParts:
-    """A subtraction but for the noise, which may turn out to be larger; see `Zogy.finished`.
-
-    Attributes
-    ----------
-    flux, variance, mask, psf : arrays
-        As in `astrid.image.Difference`.
-    score, score_variance : (ny, nx) float32 arrays
-        S and its variance from the noise of the pixels.
-    sides : tuple
-        Of science and template: part of S, its kernel, noise of the sky, registration error.
-    steady : (ny, nx) float32 array
-        Size of the part of S that is in both images.
-    """
-
-    flux: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    mask: NDArray[np.uint16]
-    psf: NDArray[np.float32]
-    score: NDArray[np.float32]
-    score_variance: NDArray[np.float32]
-    sides: tuple[tuple[NDArray[np.float32], NDArray[np.float64], float, float], ...]
-    steady: NDArray[np.float32]
-
-
 @dataclass(frozen=True)
 class Zogy:
     """Optimal subtraction of background-limited images with known PSFs.
@@ -135,7 +105,7 @@ class Zogy:
 
     flux_ratio: float = 1.0
     align: bool = True
-    adapt: bool = False
+    adapt: bool = True
     model_error: float | Literal["measured"] = "measured"
     usual_model_error: float = 0.007
     max_model_error: float = 0.3
@@ -214,7 +184,7 @@ class Zogy:
         """
         return self.finished(self.parts(science, template, prepared))
 
-    def parts(self, science: Image, template: Image, prepared: PreparedTemplate | None = None) -> ZogyParts:
+    def parts(self, science: Image, template: Image, prepared: PreparedTemplate | None = None) -> ScoreParts:
         """Do all that does not depend on how large the noise is; raises what a call does."""
         if science.flux.shape != template.flux.shape:
             raise ValueError(f"science is {science.flux.shape} but template is {template.flux.shape}")
@@ -230,12 +200,12 @@ class Zogy:
             )
         return _parts(self, science, template, prepared)
 
-    def finished(self, parts: ZogyParts, noise: float = 1.0) -> Difference:
+    def finished(self, parts: ScoreParts, noise: float = 1.0) -> Difference:
         """Return the difference for a noise so many times larger than that of the images which the parts are of."""
-        return _finished(self, parts, noise)
+        return finished(parts, noise, self.model_error, self.usual_model_error, self.max_model_error)
 
 
-def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate) -> ZogyParts:
+def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate) -> ScoreParts:
     shape, grid = science.flux.shape, ready.grid
     good_science = good_pixels(science, "science")
     good = good_science & ready.good
@@ -284,7 +254,12 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     dn_hat -= dr_hat
     d = crop(inverse(dn_hat, grid), shape)
     if zogy.adapt:
-        left = fit_residual_kernel(s, s_r, v, good, *bright_peaks(np.minimum(s_n, s_r), v, good))
+        peaks = bright_peaks(np.minimum(s_n, s_r), v, good)
+        if len(peaks[0]):  # what is fitted must be small, or it hides that nothing fits
+            error = float(np.median(np.abs(s[peaks]) / np.minimum(s_n, s_r)[peaks]))
+            rms = science.astrometric_rms, template.astrometric_rms
+            check_model_error(error, len(peaks[0]), zogy.max_model_error, rms)
+        left = fit_residual_kernel(s, s_r, v, good, *peaks)
         if left is not None:
             s -= left.applied(s_r)
             d -= left.applied(crop(inverse(dr_hat, grid), shape))
@@ -306,7 +281,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     cut = missing.copy()
     cut[[0, -1]] = cut[:, [0, -1]] = True  # so does the frame of the image
     mask_cut_stars(mask, cut, snr, CUT_REACH * equivalent_fwhm(psf_d))
-    return ZogyParts(
+    return ScoreParts(
         flux=d,
         variance=d_variance,
         mask=mask,
@@ -315,42 +290,6 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
         score_variance=v,
         sides=((s_n, kn, sn, science.astrometric_rms), (s_r, kr, sr, template.astrometric_rms)),
         steady=steady,
-    )
-
-
-def _finished(zogy: Zogy, parts: ZogyParts, noise: float) -> Difference:
-    v, s, steady, usable = parts.score_variance * np.float32(noise**2), parts.score, parts.steady, parts.mask == 0
-    denominator = v.copy()
-    for part, kernel, sigma, rms in parts.sides:
-        if rms > 0:
-            denominator += astrometric_variance(part, kernel, noise * sigma, rms)
-    if zogy.model_error != 0:
-        # a PSF that is not quite right leaves rings about a star, not only a residual on it
-        around = running_maximum(steady, 2 * MODEL_REACH + 1)
-        if zogy.model_error == "measured":
-            peaks = bright_peaks(steady, denominator, usable)
-            eps = measure_model_error(s, around, denominator, usable, peaks, zogy.usual_model_error)
-            if eps > zogy.max_model_error and len(peaks[0]) >= FEWEST_STARS:
-                registration = ", ".join(f"{rms:.3f}" for *_, rms in parts.sides)
-                raise AlgorithmError(
-                    f"{len(peaks[0])} bright sources leave {eps:.0%} of themselves, {zogy.max_model_error:.0%} are "
-                    f"allowed (subtraction.max_model_error); registered to {registration} px; do PSFs and fluxes fit?"
-                )
-        else:
-            eps = float(zogy.model_error)
-        denominator += wing_variance(s, around, denominator, usable, bright_peaks(steady, denominator))
-        around *= around
-        around -= v
-        np.maximum(around, 0, out=around)
-        around *= np.float32(eps**2)
-        denominator += around
-    np.sqrt(denominator, out=denominator)
-    return Difference(
-        flux=parts.flux,
-        variance=parts.variance * np.float32(noise**2),
-        mask=parts.mask,
-        psf=parts.psf,
-        significance=s / denominator,
     )
 
 
