@@ -6,11 +6,35 @@ Equation numbers are those of Zackay, Ofek & Gal-Yam 2016 (ADS 2016ApJ...830...2
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import fft
+
+from astrid.subtraction.fourier import centre_on, transform_stamp
+
+
+@dataclass(frozen=True, eq=False)
+class CoreTemplate:
+    """What all subtractions of one template share; made by `core_template`.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Of the images, which are taken to be periodic.
+    psf : (py, px) array
+        Of the template, an odd stamp of NumPy.
+    hat, psf_hat, variance_hat : complex arrays
+        Transforms of the template, its PSF and the variance of its noise.
+    """
+
+    shape: tuple[int, int]
+    psf: NDArray[np.floating]
+    hat: Any
+    psf_hat: Any
+    variance_hat: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +44,11 @@ class CoreKernels:
     Attributes
     ----------
     shape : (int, int)
-        Of the images, which are taken to be periodic.
+        Of the images.
     d_n, s_n, v_n : complex arrays
         Transforms of what the science image is convolved with in D and S, and its variance in V(S).
-    d_r, s_r : complex arrays
-        Transforms of the template's part of D and S.
-    v_r : array
-        Variance of S from the template's noise.
+    d_r, s_r, v_r : complex arrays
+        Transforms of the template's part of D, S and V(S).
     """
 
     shape: tuple[int, int]
@@ -37,36 +59,48 @@ class CoreKernels:
     s_r: Any
     v_r: Any
 
-    def mapped(self, convert: Callable[[Any], Any]) -> CoreKernels:
-        """Return the kernels with each array converted, as to tensors on a device."""
-        arrays = {one.name: convert(getattr(self, one.name)) for one in fields(self) if one.name != "shape"}
-        return CoreKernels(self.shape, **arrays)
 
-
-def core_kernels(
-    template: Any, template_variance: Any, science_psf: Any, template_psf: Any, sn: float, sr: float
-) -> CoreKernels:
-    """Return the kernels of a pair.
+def core_template(template: Any, variance: Any, psf: NDArray[np.floating]) -> CoreTemplate:
+    """Transform a template.
 
     Parameters
     ----------
-    template, template_variance : (ny, nx) float arrays
-        Reference image and the variance of its noise.
-    science_psf, template_psf : (ny, nx) float arrays
-        Centred on pixel (0, 0), summing to one.
+    template, variance : (ny, nx) float arrays
+        Reference image and the variance of its noise, of any library and device: the rest is made there.
+    psf : (py, px) array
+        Odd stamp of NumPy, summing to one.
+    """
+    ft, shape = fourier_of(template), (int(template.shape[0]), int(template.shape[1]))
+    return CoreTemplate(shape, psf, ft.rfft2(template), _stamp_hat(psf, shape, template), ft.rfft2(variance))
+
+
+def core_kernels(template: CoreTemplate, psf: NDArray[np.floating], sn: float, sr: float) -> CoreKernels:
+    """Return the kernels for science images of a PSF.
+
+    Parameters
+    ----------
+    template : CoreTemplate
+        Its arrays decide the library and the device.
+    psf : (py, px) array
+        Odd stamp of NumPy, summing to one.
     sn, sr : float
         Noise of the sky in science image and template.
     """
-    ft, shape = fourier_of(template), tuple(template.shape)
-    r_hat, pn_hat, pr_hat = (ft.rfft2(one) for one in (template, science_psf, template_psf))
+    pn_hat, pr_hat = _stamp_hat(psf, template.shape, template.hat), template.psf_hat
     power_n = pn_hat.real**2 + pn_hat.imag**2
     power_r = pr_hat.real**2 + pr_hat.imag**2
-    noise = sn**2 * power_r + sr**2 * power_n
-    root = noise**-0.5
-    s_n, s_r = pn_hat.conj() * power_r / noise, pr_hat.conj() * power_n / noise
-    kn2, kr2 = (ft.irfft2(one, s=shape) ** 2 for one in (s_n, s_r))  # eq 26 to 29
-    v_r = ft.irfft2(ft.rfft2(template_variance) * ft.rfft2(kr2), s=shape)
-    return CoreKernels((shape[0], shape[1]), pr_hat * root, s_n, ft.rfft2(kn2), pn_hat * r_hat * root, s_r * r_hat, v_r)
+    inverse = 1 / (sn**2 * power_r + sr**2 * power_n)
+    root = inverse**0.5
+    power_r *= inverse
+    power_n *= inverse
+    d_n, d_r = pr_hat * root, pn_hat * template.hat
+    d_r *= root
+    s_n, s_r = pn_hat.conj() * power_r, pr_hat.conj() * template.hat
+    s_r *= power_n
+    kn, kr = score_kernels(psf, template.psf, sn, sr)
+    v_n, v_r = (_stamp_hat(kernel**2, template.shape, template.hat) for kernel in (kn, kr))  # eq 26, 27
+    v_r *= template.variance_hat
+    return CoreKernels(template.shape, d_n, s_n, v_n, d_r, s_r, v_r)
 
 
 def core_difference(image: Any, variance: Any, kernels: CoreKernels) -> tuple[Any, Any, Any]:
@@ -96,11 +130,42 @@ def core_difference(image: Any, variance: Any, kernels: CoreKernels) -> tuple[An
     s = ft.irfft2(n_hat, s=kernels.shape)
     v_hat = ft.rfft2(variance)
     v_hat *= kernels.v_n
+    v_hat += kernels.v_r
     v = ft.irfft2(v_hat, s=kernels.shape)
-    v += kernels.v_r
     v **= -0.5
     v *= s
     return d, s, v
+
+
+def score_kernels(
+    psf_n: NDArray[np.floating], psf_r: NDArray[np.floating], sn: float, sr: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return k_n and k_r (eq 28, 29) as odd stamps of four times the side of the PSFs."""
+    side = int(fft.next_fast_len(4 * max(*psf_n.shape, *psf_r.shape), real=True))
+    n, r = (fft.rfft2(centre_on(psf.astype(np.float64), (side, side))) for psf in (psf_n, psf_r))
+    power = sn**2 * np.abs(r) ** 2 + sr**2 * np.abs(n) ** 2
+    odd = (side + 1) % 2
+    kn, kr = (
+        fft.fftshift(fft.irfft2(hat / power, (side, side)))[odd:, odd:]
+        for hat in (n.conj() * np.abs(r) ** 2, r.conj() * np.abs(n) ** 2)
+    )
+    return kn, kr
+
+
+def _stamp_hat(stamp: NDArray[np.floating], shape: tuple[int, int], like: Any) -> Any:
+    """Return the transform of a stamp about pixel (0, 0), of the library and on the device of another array."""
+    hat = transform_stamp(inner_part(stamp, shape), shape)
+    library = type(like).__module__.partition(".")[0]
+    return hat if library == "numpy" else sys.modules[library].as_tensor(hat, device=like.device)
+
+
+def inner_part(stamp: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.floating]:
+    """Cut an odd stamp to one that is no larger than a grid."""
+    cut = tuple(
+        slice(max(0, (n - (limit - 1 + limit % 2)) // 2), n - max(0, (n - (limit - 1 + limit % 2)) // 2))
+        for n, limit in zip(stamp.shape, shape, strict=True)
+    )
+    return stamp[cut]
 
 
 def proper_parts(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: float, sr: float) -> tuple[Any, Any, Any, Any]:
