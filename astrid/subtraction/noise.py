@@ -175,8 +175,10 @@ def wing_variance(
         square = np.sort(np.where(there, s[at] ** 2, np.inf), axis=1)
         median = square[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
         noise = np.where(there, variance[at], 0).sum(axis=1) / np.maximum(count, 1)
-        excess = median / MEDIAN_CHI2 - (1 + WING_CHANCE) * noise
-        told = (count >= len(ring) / 3) & (excess > 0)
+        excess = median / MEDIAN_CHI2 - noise
+        sure = np.clip(excess / (WING_CHANCE * np.maximum(noise, 1e-30)) - 1, 0, 1)  # of what is no chance
+        told = (count >= len(ring) / 3) & (sure > 0)
+        excess *= sure
         for star in np.flatnonzero(told):
             row, column = at[0][star][there[star]], at[1][star][there[star]]
             out[row, column] = np.maximum(out[row, column], np.float32(excess[star]))
