@@ -23,6 +23,7 @@ class MaskBit(IntFlag):
     COSMIC_RAY = 8  # hit by a cosmic ray
     TEMPLATE = 16  # unusable in the template
     NEIGHBOUR = 32  # the score rests on masked pixels for too large a part
+    STREAK = 64  # in the trail of a satellite or an aircraft; the sky is there too
 
 
 CELL_DIMS = ("tile", "epoch", "band")
