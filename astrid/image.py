@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrid.schema import MaskBit
+
 FloatArray = NDArray[np.float32]
 MaskArray = NDArray[np.uint16]
 
@@ -82,7 +84,7 @@ class Difference:
         template (sources and noise correlation included, registration error not).
     mask : (ny, nx) uint16 array
         Bits of either image; `MaskBit.NEIGHBOUR` where ``significance`` rests on
-        masked pixels for too large a part.
+        masked pixels for too large a part, `MaskBit.STREAK` on the trail of a satellite.
     psf : (py, px) float32 array
         Point-spread function of ``flux``, odd-sided, summing to one.
     significance : (ny, nx) float32 array
@@ -104,6 +106,11 @@ class Difference:
             significance=self.significance,
         )
         _check_psf("Difference", self.psf)
+
+    @property
+    def unusable(self) -> MaskArray:
+        """The bits of ``mask`` that leave a pixel without meaning: on a streak the sky can still be seen."""
+        return self.mask & ~np.uint16(MaskBit.STREAK)
 
 
 @dataclass(frozen=True)

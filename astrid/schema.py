@@ -11,7 +11,7 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class MaskBit(IntFlag):
@@ -24,6 +24,23 @@ class MaskBit(IntFlag):
     TEMPLATE = 16  # unusable in the template
     NEIGHBOUR = 32  # the score rests on masked pixels for too large a part
     STREAK = 64  # in the trail of a satellite or an aircraft; the sky is there too
+
+
+class CandidateFlag(IntFlag):
+    """Bits of ``flags``: why a candidate may be an artefact. None is deleted for a flag.
+
+    W is the FWHM of the difference; `astrid.detection.flags` decides.
+    """
+
+    STREAK = 1  # on the trail of a satellite or an aircraft
+    COSMIC_RAY = 2  # pixels hit by a cosmic ray within W
+    BAD_PIXEL = 4  # hot, dead or otherwise bad pixels within W
+    HALO = 8  # in the halo of a saturated or very bright star
+    EDGE = 16  # within 2 W of where one image has no data
+    TEMPLATE_HOLE = 32  # pixels that the template lacks within W
+    DIPOLE = 64  # as much light of the other sign beside it
+    FADING = 128  # negative: fainter than in the template
+    SATURATED = 256  # saturated pixels within 2 W
 
 
 CELL_DIMS = ("tile", "epoch", "band")
@@ -187,9 +204,33 @@ CANDIDATES = _table(
     ("distance_to_source", _F, "pixel"),
     ("n_masked", _I, "pixel"),
     ("mask_bits", _I, ""),
+    ("flags", _I, ""),  # CandidateFlag
     ("stamp", _S, ""),
     meaning="one detection in one difference",
     optional=MATCH_COLUMNS,
+)
+
+STREAKS = _table(
+    ("streak_id", _S, ""),
+    *_CELL_COLUMNS,
+    ("mjd", _F, "d"),
+    ("y_start", _F, "pixel"),
+    ("x_start", _F, "pixel"),
+    ("y_end", _F, "pixel"),
+    ("x_end", _F, "pixel"),
+    ("ra_start", _F, "deg"),
+    ("dec_start", _F, "deg"),
+    ("ra_end", _F, "deg"),
+    ("dec_end", _F, "deg"),
+    ("length", _F, "pixel"),
+    ("width", _F, "pixel"),  # FWHM
+    ("angle", _F, "deg"),  # from the x axis towards the y axis
+    ("flux_per_length", _F, "flux_unit/pixel"),
+    ("flux_unit", _S, ""),
+    ("significance", _F, "1"),
+    ("is_negative", _B, ""),  # a trail of the template
+    ("n_peaks", _I, ""),  # of five sigma on it
+    meaning="trails of satellites and aircraft: one row for each in each cell that it crosses",
 )
 
 OBJECTS = _table(
@@ -246,6 +287,7 @@ INJECTIONS = _table(
     ("seed", pa.int64(), ""),
     ("detector", _S, ""),
     ("recovered_by", _S, ""),
+    ("lost_in", _S, ""),  # "", masked, subtraction, detection, matching
     ("recovered_y", _F, "pixel"),
     ("recovered_x", _F, "pixel"),
     ("recovered_significance", _F, "1"),

@@ -6,22 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from astrid.detection.base import Detections
-from astrid.detection.matched_filter import find_peaks
+from astrid.detection.flags import candidate_flags
 from astrid.detection.shape import fwhm_and_elongation
+from astrid.detection.sources import Sources, find_sources
 from astrid.image import Difference, Image
-from astrid.imaging.photometry import (
-    FWHM_PER_SIGMA,
-    cut_windows,
-    equivalent_fwhm,
-    psf_flux,
-    shifted_psfs,
-)
+from astrid.imaging.photometry import cut_windows, equivalent_fwhm, psf_flux, shifted_psfs
+from astrid.schema import MaskBit
 
-FARTHEST_SOURCE = 100.0  # pixels
 CANDIDATES_AT_A_TIME = 512
 
 
@@ -62,7 +55,8 @@ def measure_candidates(
         - ``flux_ratio_aperture``: ``sum(D) / (flux * sum(P))`` within W: one for a point source; within +-10
         - ``science_flux, template_flux``: `psf_flux` on either image with its own PSF
         - ``distance_to_source``: to the nearest 5 sigma peak of the template; at most 100
-        - ``n_masked, mask_bits``: masked pixels within W, and all their bits
+        - ``n_masked, mask_bits``: masked pixels within W, and all their bits; those on a streak count as measured
+        - ``flags``: `astrid.detection.flags.candidate_flags`
     """
     shapes = {difference.flux.shape, science.flux.shape, template.flux.shape}
     if len(shapes) > 1:
@@ -70,7 +64,8 @@ def measure_candidates(
             f"difference is {difference.flux.shape}, science {science.flux.shape} and template {template.flux.shape}"
         )
     y, x = detections.y, detections.x
-    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
+    sources = find_sources(template) if len(y) else Sources.none()
+    fit = psf_flux(difference.flux, difference.variance, difference.unusable, difference.psf, y, x)
     in_science = psf_flux(science.flux, science.variance, science.mask, science.psf, y, x)
     in_template = psf_flux(template.flux, template.variance, template.mask, template.psf, y, x)
     columns: dict[str, NDArray[Any]] = {
@@ -83,7 +78,7 @@ def measure_candidates(
         "psf_chi2": np.nan_to_num(fit.chi2, nan=0.0),
         "science_flux": in_science.flux,
         "template_flux": in_template.flux,
-        "distance_to_source": distance_to_source(template, y, x),
+        "distance_to_source": sources.distance(y, x),
     }
     blocks = [
         _window_features(
@@ -98,6 +93,7 @@ def measure_candidates(
         for first in range(0, max(len(y), 1), CANDIDATES_AT_A_TIME)
     ]
     columns.update({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
+    columns["flags"] = candidate_flags(difference, science, template, sources, columns)
     return columns
 
 
@@ -115,7 +111,8 @@ def _window_features(
     p = shifted_psfs(difference.psf, y, x)
     bits = cut_windows(difference.mask, y, x, shape)
     inside = cut_windows(np.ones(difference.flux.shape, bool), y, x, shape, fill=False)
-    good = inside & (bits == 0)
+    unusable = bits & ~np.uint16(MaskBit.STREAK)
+    good = inside & (unusable == 0)
     d = np.where(good, cut_windows(difference.flux, y, x, shape), 0).astype(np.float64)
     sigma = np.sqrt(np.where(good, cut_windows(difference.variance, y, x, shape), 1))
     score = np.where(good, cut_windows(difference.significance, y, x, shape), 0)
@@ -126,7 +123,7 @@ def _window_features(
     r2 = row**2 + column**2
     near = inside & (r2 <= width**2)
     columns: dict[str, NDArray[Any]] = {
-        "n_masked": (near & (bits != 0)).sum((1, 2)).astype(np.int32),
+        "n_masked": (near & (unusable != 0)).sum((1, 2)).astype(np.int32),
         "mask_bits": np.bitwise_or.reduce(np.where(near, bits, 0), axis=(1, 2)).astype(np.int32),
     }
     relative = error / np.maximum(np.abs(flux), 1e-30)
@@ -172,19 +169,3 @@ def _sharpness(
     peak = d[:, cy, cx] - (d[core] * ring).sum((1, 2)) / count
     peak_psf = p[:, cy, cx] - (p[core] * ring).sum((1, 2)) / count
     return _ratio(peak, flux * peak_psf, -10.0, 10.0)
-
-
-def distance_to_source(template: Image, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from each position to the nearest 5 sigma peak of the template, at most 100 pixels."""
-    if len(y) == 0:
-        return np.zeros(0)
-    width = equivalent_fwhm(template.psf)
-    sigma = width / FWHM_PER_SIGMA
-    good = (template.mask == 0) & np.isfinite(template.flux)
-    smooth = ndimage.gaussian_filter(np.where(good, template.flux, 0).astype(np.float32), sigma, truncate=3.0)
-    noise = np.sqrt(template.variance) * np.float32(template.noise_correlation / np.sqrt(4 * np.pi * sigma**2))
-    peaks = find_peaks(smooth / noise, ~good, radius=max(1, round(width)))
-    if len(peaks) == 0:
-        return np.full(len(y), FARTHEST_SOURCE)
-    distance, _ = cKDTree(peaks).query(np.column_stack([y, x]))
-    return np.minimum(distance, FARTHEST_SOURCE)

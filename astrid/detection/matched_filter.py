@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,13 @@ from astrid.detection.base import Detections
 from astrid.detection.shape import is_point_like
 from astrid.image import Difference
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
+from astrid.schema import MaskBit
 
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
 SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
+STREAK_WINDOW = 41  # px, side of the square that tells how bright a streak is where a peak is on it
+STREAK_PERCENTILE = 90.0  # of the score of its pixels: about that of its axis
+STREAK_RIPPLE = 0.2  # of its brightness, by which it may vary by itself
 MASKED_SLOPE = 1.3  # a masked neighbour higher than this factor: the peak is the flank of what is masked
 
 
@@ -58,12 +62,17 @@ class MatchedFilter:
         return "matched_filter"
 
     def __call__(self, difference: Difference) -> Detections:
-        """Find candidates in unmasked pixels, most significant first."""
-        score, mask = difference.significance, difference.mask != 0
+        """Find candidates in unmasked pixels, most significant first.
+
+        On a streak (`MaskBit.STREAK`), what counts is by how much a peak exceeds the streak around it.
+        """
+        streak = (difference.mask & MaskBit.STREAK) != 0
+        difference = replace(difference, mask=difference.unusable)
+        score = difference.significance
         radius = self.radius or max(1, int(np.ceil(equivalent_fwhm(difference.psf))))
-        found = [self._peaks(score, mask, radius)]
+        found = [self._peaks(score, difference.mask != 0, streak, radius)]
         if self.both_signs:
-            found.append(self._peaks(-score, mask, radius))
+            found.append(self._peaks(-score, difference.mask != 0, streak, radius))
         peaks = np.concatenate(found)
         significance = score[tuple(peaks.T)].astype(np.float64)
         order = np.argsort(-np.abs(significance), kind="stable")
@@ -74,12 +83,29 @@ class MatchedFilter:
             keep = is_point_like(difference, y, x, significance, max_chi2=self.max_chi2)
         return Detections(y=y[keep], x=x[keep], significance=significance[keep])
 
-    def _peaks(self, score: NDArray[Any], mask: NDArray[np.bool_], radius: int) -> NDArray[np.intp]:
+    def _peaks(
+        self, score: NDArray[Any], mask: NDArray[np.bool_], streak: NDArray[np.bool_], radius: int
+    ) -> NDArray[np.intp]:
         peaks = find_peaks(score, mask, threshold=self.threshold, radius=radius)
         y, x = (p.astype(np.float64) for p in peaks.T)
         around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
         fair: NDArray[np.bool_] = around <= MASKED_SLOPE * score[tuple(peaks.T)]
+        on_streak = streak[tuple(peaks.T)]
+        if on_streak.any():
+            level = streak_level(score, streak & ~mask, y[on_streak], x[on_streak])
+            above = score[tuple(peaks[on_streak].T)] - level
+            fair[on_streak] &= above >= np.maximum(self.threshold, STREAK_RIPPLE * level)
         return peaks[fair]
+
+
+def streak_level(
+    score: NDArray[Any], streak: NDArray[np.bool_], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how bright the streak around each position is: the score that nine tenths of its pixels stay below."""
+    side = (STREAK_WINDOW, STREAK_WINDOW)
+    near = np.where(cut_windows(streak, y, x, side, fill=False), cut_windows(score, y, x, side), np.nan)
+    level: NDArray[np.float64] = np.nanpercentile(near, STREAK_PERCENTILE, axis=(1, 2))
+    return np.maximum(level, 0)
 
 
 def find_peaks(

@@ -91,7 +91,7 @@ def find_streaks(
     shortest = max(SHORTEST_FWHM * fwhm, SHORTEST_PSF_AXES * long_axis)
     if max(shape) < max(SMALLEST_IMAGE, shortest):
         return ()
-    usable = usable_pixels(difference)
+    usable = difference.unusable == 0
     score = np.where(usable, np.clip(difference.significance, -CLIP, CLIP), 0).astype(np.float32, copy=False)
     size = min(LARGEST_BIN, max(2, round(fwhm), -(-max(shape) // LARGEST_BINNED_SIDE)))
     found: list[Streak] = []
@@ -129,11 +129,6 @@ def find_streaks(
         n_vain = 0 if len(found) > n_before else n_vain + 1
     found = _without_families(found, max(shape))
     return tuple(sorted(found, key=lambda one: -abs(one.significance)))
-
-
-def usable_pixels(difference: Difference) -> NDArray[np.bool_]:
-    """Return where a difference has a meaning: what lies on a streak is the sky and the streak."""
-    return np.asarray((difference.mask & ~np.uint16(MaskBit.STREAK)) == 0, bool)
 
 
 def _axes(psf: NDArray[Any]) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ class Verdict(IntEnum):
 
     FALSE = 0  # nothing known is there
     TRUE = 1  # a known event
-    IGNORED = 2  # a catalogued variable, AGN or asteroid, or a truth that does not count
+    IGNORED = 2  # a catalogued variable, AGN or asteroid, on a streak, or a truth that does not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,7 @@ def classify(
     radius: float,
     known: ArrayLike | None = None,
     ignored: ArrayLike | None = None,
+    excused: ArrayLike | None = None,
 ) -> NDArray[np.int8]:
     """Judge the detections of a pass without injections.
 
@@ -121,6 +122,8 @@ def classify(
         Positions ``(y, x)`` of known events: their detections are true, once each.
     ignored : (k, 2) array, optional
         Positions of catalogued variables, AGN and asteroids: whatever is found there is ignored.
+    excused : (n,) bool array, optional
+        Detections that are ignored wherever they are, unless at a known event: those on streaks.
 
     Returns
     -------
@@ -131,6 +134,8 @@ def classify(
     events, others = _points("known", known), _points("ignored", ignored)
     verdict = np.full(len(found_y), Verdict.FALSE, dtype=np.int8)
     verdict[is_near(found_y, found_x, others, radius=radius)] = Verdict.IGNORED
+    if excused is not None:
+        verdict[np.asarray(excused, bool)] = Verdict.IGNORED
     verdict[match(events[:, 0], events[:, 1], found_y, found_x, ranks, radius=radius).is_matched] = Verdict.TRUE
     return verdict
 

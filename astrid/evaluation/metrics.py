@@ -92,6 +92,7 @@ def metrics_row(
     n_images: int,
     megapixels: float,
     cpu_seconds: float | None,
+    n_false_near_stars: int = 0,
     n_ignored: int = 0,
     n_duplicates: int = 0,
     threshold: float | None = None,
@@ -118,8 +119,10 @@ def metrics_row(
         Area searched, in all cells together.
     cpu_seconds : float or None
         CPU seconds of preprocess, subtract and detect without injections, in all cells together.
+    n_false_near_stars : int
+        Those of them near bright sources of the template; see `astrid.detection.sources.Sources.is_near_star`.
     n_ignored : int
-        Detections at catalogued variables, AGN and asteroids, or at known events too faint to count.
+        Detections at catalogued variables, AGN and asteroids, on streaks, or at known events too faint to count.
     n_duplicates : int
         Second detections of one truth.
     threshold : float, optional
@@ -138,6 +141,8 @@ def metrics_row(
     for name, count in (("n_false", n_false), ("n_images", n_images), ("n_ignored", n_ignored)):
         if count < 0:
             raise ValueError(f"{name} must not be negative, got {count}")
+    if not 0 <= n_false_near_stars <= n_false:
+        raise ValueError(f"n_false_near_stars must be from 0 to n_false ({n_false}), got {n_false_near_stars}")
     if not 0 <= megapixels < np.inf:
         raise ValueError(f"megapixels must not be negative, got {megapixels}")
 
@@ -161,6 +166,7 @@ def metrics_row(
         "localization": _mean_percent(truths.iou[recovered]),
         "localization_all": _mean_percent(np.where(recovered, truths.iou, 0.0)[counted]),
         "false_alarms_per_image": _ratio(n_false, n_images) if honest else None,
+        "false_alarms_near_stars": _ratio(n_false_near_stars, n_images) if honest else None,
         "seconds_per_image": _ratio(cpu_seconds, n_images),
         "threshold": _number(threshold),
         "precision_ci": _pair(wilson(n_recovered, n_claimed)) if honest else None,
@@ -180,6 +186,7 @@ def metrics_row(
         "n_true": n_true,
         "n_recovered": n_recovered,
         "n_false": n_false if honest else None,
+        "n_false_near_stars": n_false_near_stars if honest else None,
         "n_duplicates": n_duplicates,
         "n_ignored": n_ignored,
         "n_masked": int(truths.is_masked.sum()),

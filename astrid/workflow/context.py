@@ -16,7 +16,7 @@ from astrid.imaging.calibration import fill_masked
 from astrid.imaging.preprocess import tile_to_wcs
 from astrid.imaging.resampling import Resampling, coordinate_map, pixel_area, resample
 from astrid.report import ReportData, write_report
-from astrid.schema import CANDIDATES, CUBE, INJECTIONS, LIGHT_CURVES, OBJECTS
+from astrid.schema import CANDIDATES, CUBE, INJECTIONS, LIGHT_CURVES, OBJECTS, STREAKS
 from astrid.skygrid import Tile
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
@@ -32,7 +32,13 @@ from astrid.workflow.settings import Settings
 
 AS_SENT = "as_sent"
 """The flux unit of a cube of pictures: that of each band is in its attribute ``band_units``."""
-RESULTS = {"candidates": CANDIDATES, "objects": OBJECTS, "light_curves": LIGHT_CURVES, "injections": INJECTIONS}
+RESULTS = {
+    "candidates": CANDIDATES,
+    "objects": OBJECTS,
+    "streaks": STREAKS,
+    "light_curves": LIGHT_CURVES,
+    "injections": INJECTIONS,
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from astrid.detection.features import measure_candidates
 from astrid.detection.linking import link
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import flux_limit, is_detection, limiting_magnitude, magnitude, psf_flux
-from astrid.schema import CANDIDATES, LIGHT_CURVES, OBJECTS, is_optional
+from astrid.schema import CANDIDATES, LIGHT_CURVES, OBJECTS, STREAKS, is_optional
 from astrid.skygrid import Tile
 from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
@@ -28,7 +28,7 @@ from astrid.workflow.keys import Cell, Product, digest
 from astrid.workflow.preprocess import read_tiles
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Linking, Settings
-from astrid.workflow.subtract import cells, difference_group, differences_of
+from astrid.workflow.subtract import STREAK_TABLE, cells, difference_group, differences_of
 
 CANDIDATE_TABLE = "candidates"
 LIGHT_CURVE_TABLE = "light_curves"
@@ -258,8 +258,11 @@ def link_candidates(
     return linked.sort_by("candidate_id"), table.sort_by("object_id")
 
 
-def detect(settings: Settings, runner: Runner, journal: Journal) -> None:
-    """Find the candidates, link them, measure their light curves, and write the tables of the run."""
+def detect(settings: Settings, runner: Runner, journal: Journal, differences_journal: Journal) -> None:
+    """Find the candidates, link them, measure their light curves, and write the tables of the run.
+
+    The streaks were found with the differences: their rows are those of ``differences_journal``.
+    """
     layout = settings.cube_store.layout(GROUP)
     keys = cells(settings, layout.bands)
     differences = differences_of(settings)
@@ -279,6 +282,8 @@ def detect(settings: Settings, runner: Runner, journal: Journal) -> None:
     candidates, objects = link_candidates(candidates, read_tiles(settings.cube_folder), width, settings.linking)
     write_table(settings.run_folder / "candidates.parquet", candidates, CANDIDATES)
     write_table(settings.run_folder / "objects.parquet", objects, OBJECTS)
+    streaks = differences_journal.table(STREAK_TABLE, STREAKS)
+    write_table(settings.run_folder / "streaks.parquet", streaks.sort_by("streak_id"), STREAKS)
     forced = LightCurves(
         differences, settings.cube_folder, settings.run_folder / "objects.parquet", settings.linking, layout.flux_unit
     )

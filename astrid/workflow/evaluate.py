@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 
 from astrid.detection import Detections, Detector
 from astrid.detection.matched_filter import MatchedFilter
+from astrid.detection.sources import find_sources
 from astrid.errors import CellSkipped, DataError
 from astrid.evaluation.alerts import judge_alert, summarise_alerts
 from astrid.evaluation.cell import recover
 from astrid.evaluation.completeness import completeness
 from astrid.evaluation.false_peaks import threshold_note
 from astrid.evaluation.localization import localize
+from astrid.evaluation.losses import lost_in
 from astrid.evaluation.matching import Verdict, classify, match, match_radius
 from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
 from astrid.image import Difference, ExposureInfo, Image
 from astrid.imaging.calibration import flux_per_electron, flux_scale_of
 from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import psf_fwhm
-from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS
+from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS, MaskBit
 from astrid.simulation.injections import (
     InjectionRecipe,
     Injections,
@@ -102,24 +104,32 @@ class Evaluate:
         n_duplicates = dict.fromkeys(plain, 0)
         truths = self._plan(key, science, difference, tile, events)
         if truths is not None and len(truths):
-            changed, _ = self.differences.made(self._injected(key, science, truths), template)
+            changed = self.differences.made(self._injected(key, science, truths), template).difference
             for one in self.detectors:
-                found = own(one(changed), tile)
-                rows, extra = injection_rows(truths, found, changed, cell, tile, one.name, self.flux_unit)
+                rows, extra = injection_rows(truths, one(changed), changed, cell, tile, one, self.flux_unit)
                 tables["injections"].append(rows)
                 n_duplicates[one.name] += extra
         radius = match_radius(psf_fwhm(difference.psf))
+        sources = find_sources(template)
         for name, found in plain.items():
             verdict = classify(
-                found.y, found.x, np.abs(found.significance), radius=radius, known=events.bright, ignored=events.faint
+                found.y,
+                found.x,
+                np.abs(found.significance),
+                radius=radius,
+                known=events.bright,
+                ignored=events.faint,
+                excused=is_on_streak(found, difference),
             )
-            tables["verdicts"].append(verdict_rows(name, found, verdict, cell, self.difference_group))
+            near_star = sources.is_near_star(found.y, found.x)
+            tables["verdicts"].append(verdict_rows(name, found, verdict, near_star, cell, self.difference_group))
             tables["events"].append(event_rows(name, events, found, difference, cell))
             count = {
                 "detector": [name],
                 **_cell_columns(cell, 1),
                 "n_detections": [len(found)],
                 "n_false": [int(np.sum(verdict == Verdict.FALSE))],
+                "n_false_near_stars": [int(np.sum((verdict == Verdict.FALSE) & near_star))],
                 "n_ignored": [int(np.sum(verdict == Verdict.IGNORED))],
                 "n_duplicates": [n_duplicates[name]],
                 "megapixels": [searched_megapixels(difference, tile)],
@@ -314,8 +324,14 @@ def own(found: Detections, tile: Tile) -> Detections:
     return Detections(found.y[keep], found.x[keep], found.significance[keep], prints)
 
 
+def is_on_streak(found: Detections, difference: Difference) -> NDArray[np.bool_]:
+    """Return which detections lie on a streak: on masked pixels, they are neither true nor false."""
+    pixels = np.rint(found.y).astype(int), np.rint(found.x).astype(int)
+    return np.asarray((difference.mask[pixels] & MaskBit.STREAK) != 0, bool)
+
+
 def searched_megapixels(difference: Difference, tile: Tile) -> float:
-    """Return the unmasked area of a core, in megapixels."""
+    """Return the unmasked area of a core, in megapixels; streaks are masked."""
     b = tile.border
     core = difference.mask[b : b + tile.core[0], b : b + tile.core[1]]
     return float(np.sum(core == 0) / 1e6)
@@ -327,15 +343,16 @@ def _cell_columns(cell: Cell, n: int) -> dict[str, Any]:
 
 def injection_rows(
     truths: Injections,
-    found: Detections,
+    everything: Detections,
     difference: Difference,
     cell: Cell,
     tile: Tile,
-    detector: str,
+    detector: Detector,
     flux_unit: str,
 ) -> tuple[pa.Table, int]:
-    """Match detections to injections; return the rows and the number of second detections."""
-    n = len(truths)
+    """Match the detections that a tile owns to injections; return the rows and the number of second detections."""
+    n, found = len(truths), own(everything, tile)
+    fwhm = psf_fwhm(difference.psf)
     result = recover(
         truths.y,
         truths.x,
@@ -344,7 +361,7 @@ def injection_rows(
         found.y,
         found.x,
         found.significance,
-        fwhm=psf_fwhm(difference.psf),
+        fwhm=fwhm,
         footprints=found.footprint,
     )
     hit = result.truths.is_recovered
@@ -353,9 +370,22 @@ def injection_rows(
     for name in ("y", "x", "significance"):
         place[name][hit] = getattr(found, name)[which]
     forced = psf_flux(
-        difference.flux, difference.variance, difference.mask, difference.psf, place["y"][hit], place["x"][hit]
+        difference.flux, difference.variance, difference.unusable, difference.psf, place["y"][hit], place["x"][hit]
     )
     place["flux"][hit] = forced.flux
+    positive = everything.significance > 0
+    lost = lost_in(
+        truths.y,
+        truths.x,
+        truths.mask_bits,
+        hit,
+        difference.significance,
+        difference.unusable == 0,
+        everything.y[positive],
+        everything.x[positive],
+        threshold=detector.threshold if isinstance(detector, MatchedFilter) else MatchedFilter().threshold,
+        radius=match_radius(fwhm),
+    )
     ra, dec = tile.to_sky(truths.y, truths.x)
     rows = {
         "injection_id": [digest(str(cell), i, truths.seed, length=16) for i in range(n)],
@@ -370,8 +400,9 @@ def injection_rows(
         "host": list(truths.host),
         "mask_bits": truths.mask_bits,
         "seed": [truths.seed] * n,
-        "detector": [detector] * n,
-        "recovered_by": [detector if h else None for h in hit],
+        "detector": [detector.name] * n,
+        "recovered_by": [detector.name if h else None for h in hit],
+        "lost_in": lost,
         "recovered_y": place["y"],
         "recovered_x": place["x"],
         "recovered_significance": place["significance"],
@@ -411,7 +442,12 @@ def event_rows(detector: str, events: EventsHere, found: Detections, difference:
 
 
 def verdict_rows(
-    detector: str, found: Detections, verdict: NDArray[np.int8], cell: Cell, difference_group: str
+    detector: str,
+    found: Detections,
+    verdict: NDArray[np.int8],
+    near_star: NDArray[np.bool_],
+    cell: Cell,
+    difference_group: str,
 ) -> pa.Table:
     """Say what each detection of the pass without injections is."""
     n = len(found)
@@ -425,6 +461,7 @@ def verdict_rows(
         "x": found.x,
         "significance": found.significance,
         "verdict": [Verdict(v).name.lower() for v in verdict],
+        "is_near_star": near_star,
     }
     return to_table(rows, VERDICTS)
 
@@ -477,6 +514,7 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
             "subtraction": settings.word("subtraction"),
             "detector": one.name,
             "n_false": int(pc.sum(counted["n_false"]).as_py() or 0),
+            "n_false_near_stars": int(pc.sum(counted["n_false_near_stars"]).as_py() or 0),
             "n_ignored": int(pc.sum(counted["n_ignored"]).as_py() or 0),
             "n_images": len(counted),
             "megapixels": float(pc.sum(counted["megapixels"]).as_py() or 0.0),

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from astrid.detection.streaks import flag_streaks
+from astrid.detection.trails import Streak
 from astrid.errors import CellSkipped
 from astrid.image import Difference, Image
 from astrid.imaging.coadd import CoaddSums, without
@@ -108,6 +110,14 @@ def _sums(reader: Reader, group: str, index: tuple[int, int]) -> CoaddSums:
     )
 
 
+class Made(NamedTuple):
+    """A difference that was just made, its streaks and its measured noise correlation."""
+
+    difference: Difference
+    streaks: tuple[Streak, ...]
+    noise: float
+
+
 @dataclass(frozen=True)
 class Differences:
     """Gives each cell its difference: stored, or made again where it is not kept.
@@ -135,14 +145,15 @@ class Differences:
         template, template_id = self.templates.of(cell, science)
         return science, template, template_id
 
-    def made(self, science: Image, template: Image) -> tuple[Difference, float]:
-        """Subtract; return the difference and its measured noise correlation."""
-        return subtract_calibrated(self.subtraction, science, template)
+    def made(self, science: Image, template: Image) -> Made:
+        """Subtract, and flag the streaks."""
+        difference, noise = subtract_calibrated(self.subtraction, science, template)
+        return Made(*flag_streaks(difference, science, template), noise)
 
     def of(self, cell: Cell, science: Image, template: Image) -> Difference:
         """Return the difference of a cell."""
         if self.group is None:
-            return self.made(science, template)[0]
+            return self.made(science, template).difference
         values = self.reader.read_cell(self.group, cell.index, ("flux", "variance", "mask", "psf", "significance"))
         return Difference(**values)
 

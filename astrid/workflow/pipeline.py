@@ -71,7 +71,7 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
             "ingest": lambda: ingest(settings, runner, journals["cube"]),
             "preprocess": lambda: _preprocess(settings, runner, journals["cube"]),
             "subtract": lambda: subtract(settings, runner, journals["template"], journals["difference"]),
-            "detect": lambda: _detect(settings, runner, journals["detection"]),
+            "detect": lambda: _detect(settings, runner, journals["detection"], journals["difference"]),
             "evaluate": lambda: evaluate(settings, runner, journals["evaluation"], ledger_of(journals)),
             "report": lambda: report(settings, runner, ledger_of(journals)),
         }
@@ -119,8 +119,8 @@ def _preprocess(settings: Settings, runner: Runner, journal: Journal) -> None:
     )
 
 
-def _detect(settings: Settings, runner: Runner, journal: Journal) -> None:
-    detect(settings, runner, journal)
+def _detect(settings: Settings, runner: Runner, journal: Journal, differences: Journal) -> None:
+    detect(settings, runner, journal, differences)
     source = settings.catalogues
     if isinstance(source, ArchiveCatalogues):
         source = source.connected(fetcher_of(settings, runner), settings.survey.name)

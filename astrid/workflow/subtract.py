@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from astrid.detection.trails import Streak
 from astrid.errors import CellSkipped
 from astrid.imaging.coadd import EpochQuality, TemplateRule, coadd
 from astrid.imaging.noise import noise_correlation
 from astrid.imaging.photometry import depth_flux
 from astrid.imaging.psf import psf_fwhm
-from astrid.schema import DIFFERENCE, TEMPLATE
+from astrid.schema import DIFFERENCE, STREAKS, TEMPLATE
+from astrid.skygrid import Tile
 from astrid.stores.cube import Reader, Ticket
 from astrid.stores.journal import Journal
 from astrid.workflow.images import GROUP, PROVIDED, Differences, Templates, epochs_reader, observed
-from astrid.workflow.keys import Cell, Product, Series
-from astrid.workflow.preprocess import write_image
+from astrid.workflow.keys import Cell, Product, Series, digest
+from astrid.workflow.preprocess import read_tiles, write_image
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
+
+STREAK_TABLE = "streaks"
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,13 @@ class Subtract:
     differences: Differences
     group: str
     keep: bool
+    folder: Path
+    flux_unit: str
 
     def __call__(self, cell: Cell, ticket: Ticket | None) -> Product:
         """Write the difference (where it is kept) and its numbers."""
         science, template, template_id = self.differences.inputs(cell)
-        difference, noise = self.differences.made(science, template)
+        difference, streaks, noise = self.differences.made(science, template)
         if self.keep and ticket is not None:
             write_image(ticket, self.group, cell, difference)
         numbers = {
@@ -93,7 +101,48 @@ class Subtract:
             "noise_correction": noise,
             "depth_flux": depth_flux(difference),
         }
-        return Product(numbers={self.group: (cell.index, numbers)})
+        found = {}
+        if streaks:
+            mjd = float(self.differences.reader.numbers(GROUP)["mjd"][cell.index])
+            tile = read_tiles(self.folder)[cell.tile]
+            found[STREAK_TABLE] = streak_rows(streaks, cell, tile, mjd, self.flux_unit)
+        return Product(numbers={self.group: (cell.index, numbers)}, tables=found)
+
+
+def streak_rows(streaks: Sequence[Streak], cell: Cell, tile: Tile, mjd: float, flux_unit: str) -> pa.Table:
+    """Return the streaks of a cell that cross the core of its tile, as rows."""
+    rows = []
+    for one in streaks:
+        y, x = (np.linspace(*ends, max(2, int(one.length))) for ends in ((one.y0, one.y1), (one.x0, one.x1)))
+        if not tile.in_core(y, x).any():
+            continue
+        ra, dec = tile.to_sky(np.array([one.y0, one.y1]), np.array([one.x0, one.x1]))
+        rows.append(
+            {
+                "streak_id": digest(str(cell), *(round(v, 1) for v in (one.y0, one.x0, one.y1, one.x1)), length=16),
+                "tile": cell.tile,
+                "epoch": cell.epoch,
+                "band": cell.band,
+                "mjd": mjd,
+                "y_start": one.y0,
+                "x_start": one.x0,
+                "y_end": one.y1,
+                "x_end": one.x1,
+                "ra_start": float(ra[0]),
+                "dec_start": float(dec[0]),
+                "ra_end": float(ra[1]),
+                "dec_end": float(dec[1]),
+                "length": one.length,
+                "width": one.width,
+                "angle": one.angle,
+                "flux_per_length": one.flux_per_length,
+                "flux_unit": flux_unit,
+                "significance": one.significance,
+                "is_negative": one.significance < 0,
+                "n_peaks": one.n_peaks,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=STREAKS)
 
 
 def robust_width(significance: NDArray[np.float32], mask: NDArray[np.uint16]) -> float:
@@ -139,5 +188,5 @@ def subtract(settings: Settings, runner: Runner, templates: Journal, differences
         runner.run("template", work, series, templates, store.writer())
     group = difference_group(settings)
     store.create(group, DIFFERENCE, layout)
-    make = Subtract(differences_of(settings), group, settings.keep == "all")
+    make = Subtract(differences_of(settings), group, settings.keep == "all", settings.cube_folder, layout.flux_unit)
     runner.run("subtract", make, cells(settings, layout.bands), differences, store.writer())

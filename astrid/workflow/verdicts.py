@@ -20,6 +20,7 @@ CHANGING = ("variable", "agn", "asteroid")
 SAME_PIXELS = 1.5
 """Detections of different detectors at most so far apart are of the same thing."""
 _CELL = ("tile", "epoch", "band")
+_Place = tuple[object, ...]
 
 VERDICTS = pa.schema(
     [
@@ -30,6 +31,7 @@ VERDICTS = pa.schema(
         ("band", pa.string()),
         *((name, pa.float64()) for name in ("y", "x", "significance")),
         ("verdict", pa.string()),
+        ("is_near_star", pa.bool_()),
     ]
 )
 COUNTS = pa.schema(
@@ -38,7 +40,10 @@ COUNTS = pa.schema(
         ("tile", pa.int32()),
         ("epoch", pa.int32()),
         ("band", pa.string()),
-        *((name, pa.int32()) for name in ("n_detections", "n_false", "n_ignored", "n_duplicates")),
+        *(
+            (name, pa.int32())
+            for name in ("n_detections", "n_false", "n_false_near_stars", "n_ignored", "n_duplicates")
+        ),
         ("megapixels", pa.float64()),
     ]
 )
@@ -96,18 +101,21 @@ def settle(verdicts: pa.Table, counts: pa.Table, flagged: pa.Table) -> tuple[pa.
     """
     if not len(flagged) or not len(verdicts):
         return verdicts, counts
-    places: dict[tuple[object, ...], list[tuple[float, float]]] = {}
+    places: dict[_Place, list[tuple[float, float]]] = {}
     for row in flagged.select([*_CELL, "y", "x"]).to_pylist():
         places.setdefault(tuple(row[name] for name in _CELL), []).append((row["y"], row["x"]))
-    said, moved = verdicts["verdict"].to_pylist(), Counter[tuple[object, ...]]()
+    said, moved, near_stars = verdicts["verdict"].to_pylist(), Counter[_Place](), Counter[_Place]()
     for number, row in enumerate(verdicts.to_pylist()):
         here = places.get(tuple(row[name] for name in _CELL), ())
         if row["verdict"] == "false" and any(np.hypot(y - row["y"], x - row["x"]) <= SAME_PIXELS for y, x in here):
             said[number] = "ignored"
-            moved[row["detector"], *(row[name] for name in _CELL)] += 1
+            place = row["detector"], *(row[name] for name in _CELL)
+            moved[place] += 1
+            near_stars[place] += bool(row["is_near_star"])
     verdicts = verdicts.set_column(verdicts.column_names.index("verdict"), "verdict", pa.array(said, pa.string()))
-    shift = np.array([moved[row["detector"], *(row[name] for name in _CELL)] for row in counts.to_pylist()], np.int32)
-    for name, sign in (("n_false", -1), ("n_ignored", 1)):
-        changed = pc.add(counts[name], pa.array(sign * shift, pa.int32()))
+    rows = [(row["detector"], *(row[name] for name in _CELL)) for row in counts.to_pylist()]
+    for name, sign, moves in (("n_false", -1, moved), ("n_ignored", 1, moved), ("n_false_near_stars", -1, near_stars)):
+        shift = sign * np.array([moves[row] for row in rows], np.int32)
+        changed = pc.add(counts[name], pa.array(shift, pa.int32()))
         counts = counts.set_column(counts.column_names.index(name), name, changed)
     return verdicts, counts

@@ -28,6 +28,7 @@ COLUMNS = [
     "distance_to_source",
     "n_masked",
     "mask_bits",
+    "flags",
 ]
 
 

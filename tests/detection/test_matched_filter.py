@@ -84,7 +84,7 @@ def test_negative_sources_are_left_out_on_request():
     assert both.significance.tolist() == pytest.approx([-12, 9], rel=1e-3)
 
 
-@pytest.mark.parametrize("bit", list(MaskBit))
+@pytest.mark.parametrize("bit", [bit for bit in MaskBit if bit != MaskBit.STREAK])
 def test_nothing_is_found_on_masked_pixels_nor_on_their_flanks(bit):
     score = blob(30, 30, 400)
     mask = np.zeros(score.shape, np.uint16)
@@ -117,3 +117,30 @@ def test_an_empty_difference_gives_no_detections():
 def test_senseless_settings_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         MatchedFilter(**options)
+
+
+def ridge(height, n=64):
+    rows = np.arange(n)[:, None] * np.ones((1, n))
+    score = height * np.exp(-((rows - 30) ** 2) / (2 * 2.1**2))
+    mask = np.where(np.abs(rows - 30) <= 5, MaskBit.STREAK, 0).astype(np.uint16)
+    return score, mask
+
+
+@pytest.mark.parametrize("height", [6.0, 60.0])
+def test_a_streak_itself_is_no_detection_and_what_stands_out_from_it_is(height):
+    score, mask = ridge(height)
+    rng = np.random.default_rng(1)
+    score += ndimage.gaussian_filter(rng.normal(size=score.shape), 1.3) * 4.6
+    finder = MatchedFilter(max_chi2=None)
+    assert len(finder(make_difference(score, np.zeros_like(mask)))) > 0
+    assert len(finder(make_difference(score, mask))) == 0
+    found = finder(make_difference(score + blob(30, 40, 15 + 0.5 * height), mask))
+    assert (round(found.y[0]), round(found.x[0])) == (30, 40)
+    assert len(found) == 1
+
+
+def test_beside_a_streak_detection_is_as_elsewhere():
+    score, mask = ridge(20.0)
+    plain = MatchedFilter(max_chi2=None)(make_difference(score * 0 + blob(50, 40, 7)))
+    beside = MatchedFilter(max_chi2=None)(make_difference(score + blob(50, 40, 7), mask))
+    assert beside.significance.tolist() == pytest.approx(plain.significance.tolist(), rel=1e-3)

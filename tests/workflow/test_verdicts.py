@@ -41,17 +41,19 @@ def test_false_alarms_at_flagged_candidates_are_ignored_by_every_detector_and_no
     place = {"tile": [0] * 5, "epoch": [0, 0, 0, 0, 1], "band": ["r"] * 5}
     verdicts = rows(
         VERDICTS, detector=["unet", "unet", "unet", "mf", "mf"], y=[10.0, 10.0, 40.0, 11.0, 10.0],
-        x=[20.0, 20.0, 20.0, 20.5, 20.0], verdict=["false", "true", "false", "false", "false"], **place,
+        x=[20.0, 20.0, 20.0, 20.5, 20.0], verdict=["false", "true", "false", "false", "false"],
+        is_near_star=[True, False, True, False, True], **place,
     )  # fmt: skip
     counts = rows(
         COUNTS, detector=["unet", "mf", "mf"], tile=[0] * 3, epoch=[0, 0, 1], band=["r"] * 3, n_false=[2, 1, 1],
-        n_ignored=[0, 3, 0],
+        n_ignored=[0, 3, 0], n_false_near_stars=[2, 0, 1],
     )  # fmt: skip
     flagged = pa.table({"tile": [0], "epoch": [0], "band": ["r"], "y": [10.0], "x": [20.0]})
     said, counted = settle(verdicts, counts, flagged)
     assert said["verdict"].to_pylist() == ["ignored", "true", "false", "ignored", "false"]
     assert counted["n_false"].to_pylist() == [1, 0, 1]
     assert counted["n_ignored"].to_pylist() == [1, 4, 0]
+    assert counted["n_false_near_stars"].to_pylist() == [1, 0, 1]
     assert said.schema == VERDICTS
     assert counted.schema == COUNTS
     assert settle(verdicts, counts, flagged.slice(1)) == (verdicts, counts)
