@@ -30,6 +30,7 @@ EVEN = 0.25  # its weaker parts over its brightest: spikes and bleeding fall off
 FEWEST_PARTS = 5
 PART_FWHM = 4.0
 PART_SIGMA = 4.0
+SHARPEST = 0.7  # FWHM: what is narrower is a row or column of the detector
 FIXED = 0.3  # of its brightness in the other image too: it does not move
 FAMILY, FAMILY_DEGREES, FAMILY_LENGTH = 4, 3.0, 0.25  # as many short parallel ones are trailed stars
 MOST_STREAKS = 24
@@ -70,8 +71,9 @@ def find_streaks(
     sum stands out become lines, centred and extended on the full pixels. A line is a streak when it is longer
     than 20 FWHM and 6 times the longer axis of the PSF, when its sum is significant without its best quarter,
     when 70 % of its parts exceed both sides by half of its level, and when its weaker parts are not far below
-    its brightest. What the other image shows at that place too does not move: it is no streak. Nor are lines along
-    an elongated PSF, or four and more short parallel ones: these are stars of an exposure that was not tracked.
+    its brightest. What is narrower than a star is of the detector; what the other image shows at that place too
+    does not move. Lines along an elongated PSF, or four and more short parallel ones, are stars of an exposure that
+    was not tracked.
 
     Parameters
     ----------
@@ -120,8 +122,9 @@ def find_streaks(
             streak = _measured(difference, usable, track, sign)
             score[pixels_of(streak, shape)] = 0
             is_trailed = elongation > TRAILED and _between(streak.angle, direction) < TRAILED_DEGREES
+            is_sharp = streak.width < SHARPEST * fwhm
             other = template if sign > 0 else science
-            if not is_trailed and (other is None or not _is_fixed(difference, other, usable, streak)):
+            if not is_trailed and not is_sharp and (other is None or not _is_fixed(difference, other, usable, streak)):
                 found.append(streak)
                 break
         if not is_new:

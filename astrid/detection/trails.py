@@ -182,7 +182,7 @@ def _followed(score: FloatArray, usable: NDArray[np.bool_], line: Streak, fwhm: 
     total = np.concatenate([[0.0], np.cumsum(excess)])
     rise = total - np.minimum.accumulate(total)
     stop = int(rise.argmax())
-    first = int(total[: stop + 1].argmin())
+    first = stop - int(total[stop::-1].argmin())  # the last of equals: nothing is known where it stays flat
     if stop - first < 2 * fwhm:
         return None
     return longer.between(first, stop - 1)

@@ -101,10 +101,12 @@ class ReportData:
     completeness : mapping
         Detector to ``snr, fraction, low, high`` (lists of one length), ``fit_snr50`` and ``fit`` (the fitted curve
         at ``fit_snr`` where that key is given, else at ``snr``).
-    candidates, objects, light_curves, injections, cells, ledger : pa.Table
+    candidates, objects, streaks, light_curves, injections, cells, ledger : pa.Table
         As in `astrid.schema`; empty tables are fine.
     best, worst : tuple of Stamps
         Best candidates and most significant false alarms, in the order of showing.
+    streak_pictures : tuple of Stamps
+        Wide views of the cells with the most significant streaks.
     configuration : str
         The resolved configuration as YAML.
     versions : mapping
@@ -126,12 +128,14 @@ class ReportData:
     completeness: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     candidates: pa.Table = field(default_factory=schema.CANDIDATES.empty_table)
     objects: pa.Table = field(default_factory=schema.OBJECTS.empty_table)
+    streaks: pa.Table = field(default_factory=schema.STREAKS.empty_table)
     light_curves: pa.Table = field(default_factory=schema.LIGHT_CURVES.empty_table)
     injections: pa.Table = field(default_factory=schema.INJECTIONS.empty_table)
     cells: pa.Table = field(default_factory=schema.CELLS.empty_table)
     ledger: pa.Table = field(default_factory=schema.LEDGER.empty_table)
     best: tuple[Stamps, ...] = ()
     worst: tuple[Stamps, ...] = ()
+    streak_pictures: tuple[Stamps, ...] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -137,11 +137,12 @@ def _turns(cd: Sequence[float]) -> tuple[bool, bool, bool, float]:
 
 
 def draw_panels(stamps: Stamps, *, side: int, cut: bool) -> list[tuple[str, str]]:
-    """Draw the four pictures of a stamp, five where the survey's own difference is one.
+    """Draw the four pictures of a stamp, more where there are streaks or the survey's own difference.
 
     Science and template share one asinh stretch, from two widths below the background to the 99.7th percentile; the
     difference is shown in units of its own noise, the survey's on the same scale less its median, the score
-    from -10 to 10. Pixels without data get a colour of their own.
+    from -10 to 10. Pixels without data get a colour of their own, and so do those on streaks in a second picture
+    of the difference.
 
     Parameters
     ----------
@@ -186,6 +187,10 @@ def draw_panels(stamps: Stamps, *, side: int, cut: bool) -> list[tuple[str, str]
         ("difference", diverging(difference, DIFFERENCE_RANGE * noise)),
         ("score", diverging(score, SCORE_RANGE)),
     ]
+    streak = (stamps.mask & int(MaskBit.STREAK)) != 0
+    if streak.any():
+        without_streaks = prepare(np.where(streak, np.nan, stamps.difference))
+        panels.insert(3, ("without streaks", diverging(without_streaks, DIFFERENCE_RANGE * noise)))
     if stamps.survey_difference is not None:
         theirs = prepare(stamps.survey_difference)
         theirs = theirs - robust_centre_and_width(theirs[np.isfinite(theirs)])[0]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from astrid.evaluation.metrics import IGNORED_BELOW_SNR
 from astrid.report.summary import metric_rows
 from astrid.report.wording import (
     ABSENT,
+    LOSSES,
     fixed,
+    flag_names,
     interval,
     number,
     number_or_nan,
@@ -125,7 +129,9 @@ def _truths(row: Row) -> Cell:
 def _false_alarms(row: Row) -> Cell:
     cell = _numeric(row, "false_alarms_per_image", lambda v: number(v, 2))
     per_area = number(row.get("false_alarms_per_megapixel"), 2)
-    return Cell(cell.text, cell.sort, "" if per_area == ABSENT else f"{per_area} per Mpx")
+    near_stars = number(row.get("false_alarms_near_stars"), 2)
+    below = "" if per_area == ABSENT else f"{per_area} per Mpx"
+    return Cell(cell.text, cell.sort, below if near_stars == ABSENT else f"{below}, {near_stars} near stars")
 
 
 def _without_empty_columns(table: Table, keep: int = 9) -> Table:
@@ -150,7 +156,7 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
         *_MATCH_COLUMNS, Column("Tile"), Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"),
         Column("RA", "deg"),
         Column("Dec", "deg"), Column("x", "px"), Column("y", "px"), Column("Flux", unit), Column("± Flux", unit),
-        Column("FWHM", "px"), Column("Sign", is_number=False),
+        Column("FWHM", "px"), Column("Sign", is_number=False), Column("Flags", is_number=False),
     )  # fmt: skip
     shown = [
         (
@@ -163,10 +169,55 @@ def tabulate_candidates(candidates: pa.Table) -> Table:
             _numeric(r, "y", lambda v: fixed(v, 1)), _numeric(r, "flux", number),
             _numeric(r, "flux_error", lambda v: number(v, 2)),
             _numeric(r, "fwhm", lambda v: fixed(v, 1)), _words("−" if r["is_negative"] else "+"),
+            _words(flag_names(r["flags"]), 120),
         )
         for r in _ranked(rows, "significance")[:MAX_ROWS]
     ]  # fmt: skip
     return _without_empty_columns(Table(columns, tuple(shown), max(0, len(rows) - MAX_ROWS)), 3)
+
+
+def tabulate_streaks(streaks: pa.Table) -> Table:
+    """Tabulate the most significant streaks."""
+    rows = streaks.to_pylist()
+    unit = next((str(r["flux_unit"]) for r in rows if r["flux_unit"]), "")
+    columns = (
+        Column("Streak", is_number=False), Column("S/N"), Column("Of", is_number=False), Column("Tile"),
+        Column("Epoch"), Column("Band", is_number=False), Column("MJD", "d"), Column("From", "x, y", is_number=False),
+        Column("To", "x, y", is_number=False), Column("Length", "px"), Column("Width", "px"), Column("Angle", "deg"),
+        Column("Flux", f"{unit} per px" if unit else "per px"), Column("Peaks on it"),
+    )  # fmt: skip
+    shown = [
+        (
+            _words(r["streak_id"], 16), _numeric(r, "significance", lambda v: fixed(v, 1)),
+            _words("template" if r["is_negative"] else "science"), _numeric(r, "tile", lambda v: fixed(v, 0)),
+            _numeric(r, "epoch", lambda v: fixed(v, 0)), _words(r["band"], 12),
+            _numeric(r, "mjd", lambda v: fixed(v, 4).replace(",", "")),
+            _words(f"{fixed(r['x_start'], 0)}, {fixed(r['y_start'], 0)}"),
+            _words(f"{fixed(r['x_end'], 0)}, {fixed(r['y_end'], 0)}"),
+            _numeric(r, "length", lambda v: fixed(v, 0)), _numeric(r, "width", lambda v: fixed(v, 1)),
+            _numeric(r, "angle", lambda v: fixed(v, 1)), _numeric(r, "flux_per_length", number),
+            _numeric(r, "n_peaks", lambda v: fixed(v, 0)),
+        )
+        for r in _ranked(rows, "significance")[:MAX_ROWS]
+    ]  # fmt: skip
+    return _without_empty_columns(Table(columns, tuple(shown), max(0, len(rows) - MAX_ROWS)), 3)
+
+
+def tabulate_losses(injections: pa.Table) -> Table:
+    """Tabulate which step lost how many injections, by detector."""
+    rows = [r for r in injections.to_pylist() if r["lost_in"]]
+    counts = Counter((str(r["detector"]), r["lost_in"], number_or_nan(r["snr"]) >= IGNORED_BELOW_SNR) for r in rows)
+    columns = (
+        Column("Detector", is_number=False), Column("Lost in", is_number=False), Column("Because", is_number=False),
+        Column("S/N ≥ 5"), Column("Fainter"),
+    )  # fmt: skip
+    shown = []
+    for detector in sorted({key[0] for key in counts}):
+        for step, why in LOSSES.items():
+            bright, faint = counts[detector, step, True], counts[detector, step, False]
+            cells = (Cell(f"{n:,}", str(n)) for n in (bright, faint))
+            shown.append((_words(detector), _words(step), Cell(why, why), *cells))
+    return Table(columns, tuple(shown))
 
 
 def tabulate_objects(objects: pa.Table) -> Table:

@@ -5,6 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from astrid.schema import CandidateFlag
+
+FLAGS = {
+    CandidateFlag.STREAK: "on a streak",
+    CandidateFlag.COSMIC_RAY: "beside a cosmic ray",
+    CandidateFlag.BAD_PIXEL: "beside a bad pixel",
+    CandidateFlag.HALO: "in the halo of a bright star",
+    CandidateFlag.EDGE: "at an edge",
+    CandidateFlag.TEMPLATE_HOLE: "template incomplete",
+    CandidateFlag.DIPOLE: "dipole",
+    CandidateFlag.FADING: "fading",
+    CandidateFlag.SATURATED: "beside saturated pixels",
+}
+LOSSES = {
+    "masked": "on masked pixels or on a streak",
+    "subtraction": "score below the threshold",
+    "detection": "score high enough, but not the shape of a point source",
+    "matching": "detected, but counted for another injection",
+}
 ABSENT = "–"  # the dash of an empty table cell
 
 
@@ -80,6 +99,18 @@ def count(n: int, noun: str, plural: str = "") -> str:
     ('1 image', '1,200 images')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def flag_names(flags: Any) -> str:
+    """Say in words what may make a candidate an artefact; a dash where nothing does.
+
+    Examples
+    --------
+    >>> flag_names(1 | 128), flag_names(0)
+    ('on a streak, fading', '–')
+    """
+    bits = int(flags or 0)
+    return ", ".join(words for flag, words in FLAGS.items() if bits & flag) or ABSENT
 
 
 def shorten(text: Any, length: int = 160) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from astrid.errors import AstridError
 from astrid.imaging.photometry import limiting_magnitude
 from astrid.report import ReportData, Stamps, write_report
 from astrid.report.pictures import orientation, upright
-from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS
+from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LIGHT_CURVES, OBJECTS, STREAKS
 from astrid.stores.journal import Journal
 from astrid.stores.tables import read_json, read_table, table_of, write_table
 from astrid.workflow.archive_catalogues import ArchiveCatalogues
@@ -33,6 +34,7 @@ from astrid.workflow.verdicts import read_verdicts
 GALLERY = 12
 STAMP_RADIUS = 20
 EXAMPLE_SIDE = 320
+STREAK_PICTURES = 2
 PACKAGES = ("astrid", "numpy", "scipy", "astropy", "sep", "reproject", "dask", "xarray", "zarr", "icechunk")
 
 
@@ -41,6 +43,7 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
     runner.progress.start("report", 1)
     folder = settings.run_folder
     candidates = read_table(folder / "candidates.parquet", CANDIDATES)
+    streaks = read_table(folder / "streaks.parquet", STREAKS)
     metrics = read_json(folder / "metrics.json")
     journal = Journal(folder / "journal" / f"evaluate-{settings.evaluation_key}")
     verdicts, counts = read_verdicts(settings, journal)
@@ -56,12 +59,14 @@ def report(settings: Settings, runner: Runner, ledger: pa.Table) -> None:
         completeness=curves_of(metrics),
         candidates=candidates,
         objects=read_table(folder / "objects.parquet", OBJECTS),
+        streaks=streaks,
         light_curves=read_table(folder / "light_curves.parquet", LIGHT_CURVES),
         injections=read_table(folder / "injections.parquet", INJECTIONS),
         cells=cells,
         ledger=ledger,
         best=pictures.gallery(true, is_false_alarm=False),
         worst=pictures.gallery(false, is_false_alarm=True),
+        streak_pictures=pictures.with_streaks(streaks),
         configuration=settings.yaml,
         versions=versions(),
         notes=notes_of(settings),
@@ -221,22 +226,36 @@ class Pictures:
                 layers = self.layers(cell)
             except AstridError:
                 continue
-            tile = self.tiles[cell.tile]
             ny, nx = layers["science"].shape
             half = min(EXAMPLE_SIDE, ny, nx) // 2
-            cut = {
-                name: upright(layer[ny // 2 - half : ny // 2 + half, nx // 2 - half : nx // 2 + half], tile.cd)
+            middle = {
+                name: layer[ny // 2 - half : ny // 2 + half, nx // 2 - half : nx // 2 + half]
                 for name, layer in layers.items()
             }
-            return Stamps(
-                title=f"{cell}",
-                caption=f"the middle of the cell with the most candidates ({row['n_candidates']})",
-                is_false_alarm=False,
-                pixel_scale=tile.pixel_scale,
-                orientation=orientation(tile.cd),
-                **cut,
-            )
+            caption = f"the middle of the cell with the most candidates ({row['n_candidates']})"
+            return self._wide(cell, middle, caption)
         return None
+
+    def with_streaks(self, streaks: pa.Table) -> tuple[Stamps, ...]:
+        """Return wide views of the cells with the most significant streaks."""
+        ranked = streaks.append_column("_rank", pc.abs(streaks["significance"]))
+        rows = ranked.sort_by([("_rank", "descending"), ("streak_id", "ascending")]).to_pylist()
+        found = Counter(Cell(r["tile"], r["epoch"], self.bands.index(r["band"]), r["band"]) for r in rows)
+        return tuple(
+            self._wide(cell, self.layers(cell), f"{n} {'streak' if n == 1 else 'streaks'} in the whole cell")
+            for cell, n in list(found.items())[:STREAK_PICTURES]
+        )
+
+    def _wide(self, cell: Cell, layers: Mapping[str, NDArray[Any]], caption: str) -> Stamps:
+        tile = self.tiles[cell.tile]
+        return Stamps(
+            title=f"{cell}",
+            caption=caption,
+            is_false_alarm=False,
+            pixel_scale=tile.pixel_scale,
+            orientation=orientation(tile.cd),
+            **{name: upright(layer, tile.cd) for name, layer in layers.items()},
+        )
 
 
 def versions() -> dict[str, str]:

@@ -169,6 +169,19 @@ def test_what_the_other_image_shows_too_is_no_trail():
     assert not find_streaks(difference, science=empty, template=same)
 
 
+def test_what_is_narrower_than_a_star_is_of_the_detector():
+    image = noise(18)
+    image[40:470, 301] += 6
+    assert not find_streaks(matched(image))
+
+
+def test_a_trail_ends_where_the_data_end():
+    mask = np.zeros((512, 512), np.uint16)
+    mask[:, :100] = mask[:, 400:] = MaskBit.NO_DATA
+    (found,) = find_streaks(matched(noise(19) + trail((512, 512), (100, -50), (400, 600), 10.0), mask=mask))
+    assert (found.x0, found.x1) == pytest.approx((100, 399), abs=8)
+
+
 def test_masked_pixels_do_not_count():
     image = noise(12)
     mask = np.zeros(image.shape, np.uint16)

@@ -88,6 +88,14 @@ def test_position_rms_is_per_axis():
     assert position_rms(np.empty(0), np.empty(0)) is None
 
 
+def test_false_alarms_near_stars_are_counted_apart_and_among_all():
+    row = metrics_row(truths([10.0], [True]), **NAMES, **COST, n_false=6, n_false_near_stars=4)
+    assert row["false_alarms_near_stars"] == 4 / row["n_images"]
+    assert (row["n_false"], row["n_false_near_stars"]) == (6, 4)
+    with pytest.raises(ValueError, match=r"n_false_near_stars.*\(6\), got 7"):
+        metrics_row(truths([10.0], [True]), **NAMES, **COST, n_false=6, n_false_near_stars=7)
+
+
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="one length"):
         Truths(np.ones(2), np.ones(1, int), np.ones(2, bool), np.ones(2), np.ones(2), np.ones(2))

@@ -8,6 +8,7 @@ import pytest
 
 from astrid import schema
 from astrid.report.data import ReportData, Stamps
+from astrid.schema import CandidateFlag
 
 
 def fill(table_schema: pa.Schema, rows: list[dict]) -> pa.Table:
@@ -36,6 +37,12 @@ def make_stamps(rng, *, title, side=63, is_false_alarm=False, sky=True, n_source
     arrays = [a.astype(np.float32) for a in (science, template, difference, significance)]
     caption = "tile 0, epoch 4, band r, score 0.93"
     return Stamps(title, caption, *arrays, mask, is_false_alarm, 0.26 if sky else float("nan"))
+
+
+def with_streak(stamps):
+    mask = stamps.mask.copy()
+    mask[20:24] |= np.uint16(schema.MaskBit.STREAK)
+    return replace(stamps, mask=mask)
 
 
 def make_data(seed: int = 7) -> ReportData:
@@ -96,8 +103,11 @@ def make_data(seed: int = 7) -> ReportData:
                     "ra": ra,
                     "dec": dec,
                 }
+                flags = CandidateFlag.STREAK | CandidateFlag.FADING if k == 0 else 0
                 candidates.append(
-                    candidate | {"y": y, "x": x, "is_negative": False, "score": rng.uniform(0.5, 1), "fwhm": 3.1}
+                    candidate
+                    | {"flags": int(flags)}
+                    | {"y": y, "x": x, "is_negative": False, "score": rng.uniform(0.5, 1), "fwhm": 3.1}
                 )
         entry = {"object_id": f"obj{k:04d}", "tile": tile, "ra": ra, "dec": dec, "y": y, "x": x, "position_error": 0.08}
         entry |= {"n_candidates": n, "n_epochs": (n + 1) // 2, "bands": "g,r", "first_mjd": start, "last_mjd": 60440.0}
@@ -115,7 +125,15 @@ def make_data(seed: int = 7) -> ReportData:
             "seed": k,
         }
         row |= {"y": rng.uniform(0, 1088), "x": rng.uniform(0, 1088), "ra": 150.1, "dec": 2.2}
+        row["lost_in"] = "" if found else ("detection" if k % 2 else "subtraction")
         injections.append(row | {"recovered_by": "x" if found else None, "detector": "matched_filter"})
+    streaks = [
+        {"streak_id": f"s{k}", "tile": 0, "epoch": k // 2, "band": "r", "mjd": 60400.0, "x_start": 0.0,
+         "y_start": 20.0 * k,
+         "x_end": 900.0, "y_end": 400.0, "length": 980.0, "width": 3.0, "angle": 23.0, "flux_per_length": 120.0,
+         "flux_unit": "nJy", "significance": 90.0 - 60 * k, "is_negative": k == 2, "n_peaks": 30}
+        for k in range(3)
+    ]  # fmt: skip
     snr = [3.3, 4.2, 5.2, 6.5, 8.2, 10.3, 13.0, 17, 22, 28, 40]
     completeness = {}
     for name, centre in (("unet+trees", 5.4), ("matched_filter", 6.1)):
@@ -138,7 +156,7 @@ def make_data(seed: int = 7) -> ReportData:
         "threshold_note": "fixed before the run",
         "position_rms_px": 0.21,
     }
-    row |= {"false_alarms_per_megapixel": 0.15, "completeness_50_snr": 5.4}
+    row |= {"false_alarms_per_megapixel": 0.15, "false_alarms_near_stars": 0.12, "completeness_50_snr": 5.4}
     row |= {"n_images": 56, "n_true": 260, "n_faint": 31, "n_masked": 12, "n_ignored": 0}
     row |= {"recall_snr8": 0.988, "recall_snr8_ci": [0.958, 0.997], "completeness_50_snr_error": 0.17}
     second = row | {"detector": "matched_filter", "precision": 0.912, "threshold": 5.0, "completeness_50_snr": 6.1}
@@ -151,6 +169,8 @@ def make_data(seed: int = 7) -> ReportData:
         completeness=completeness,
         candidates=fill(schema.CANDIDATES, candidates),
         objects=fill(schema.OBJECTS, objects),
+        streaks=fill(schema.STREAKS, streaks),
+        streak_pictures=(with_streak(make_stamps(rng, title="t0000/e0000/r")),),
         light_curves=fill(schema.LIGHT_CURVES, curves),
         injections=fill(schema.INJECTIONS, injections),
         cells=fill(schema.CELLS, cells),

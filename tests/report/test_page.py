@@ -138,7 +138,7 @@ def test_hostile_text_is_shown_and_never_run(data):
                     row[name] = HOSTILE
         return fill(table.schema, rows)
 
-    tables = ("candidates", "objects", "light_curves", "injections", "cells", "ledger")
+    tables = ("candidates", "objects", "streaks", "light_curves", "injections", "cells", "ledger")
     ledger = fill(schema.LEDGER, [{"step": "x", "status": "failed", "reason": "y"}])
     hostile = replace(
         data,
@@ -161,6 +161,23 @@ def test_hostile_text_is_shown_and_never_run(data):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
+def test_streaks_are_counted_listed_and_shown_and_without_any_there_is_no_section(data):
+    text = render_report(data)
+    assert "3 trails of satellites or aircraft in 2 images" in words(text)
+    section = text[text.index('<section id="streaks">') : text.index('<section id="curves">')]
+    assert "without streaks of" in section
+    assert "template" in words(section)
+    none = render_report(replace(data, streaks=data.streaks.slice(0, 0), streak_pictures=()))
+    assert 'id="streaks"' not in none
+
+
+def test_flags_of_candidates_and_losses_of_injections_are_said_in_words(plain):
+    said = words(render_report(plain))
+    assert "on a streak, fading" in said
+    assert "score high enough, but not the shape of a point source" in said
+    assert "0.12 near stars" in said
+
+
 def test_a_run_of_nothing_says_so(empty):
     text = render_report(empty)
     check(text)
@@ -170,12 +187,12 @@ def test_a_run_of_nothing_says_so(empty):
         assert sentence in words(text)
 
 
-@pytest.mark.parametrize("name", ["candidates", "objects", "light_curves", "injections", "cells", "ledger"])
+@pytest.mark.parametrize("name", ["candidates", "objects", "streaks", "light_curves", "injections", "cells", "ledger"])
 def test_each_table_may_be_empty_alone(plain, name):
     check(render_report(replace(plain, **{name: getattr(plain, name).slice(0, 0)})))
 
 
-@pytest.mark.parametrize("name", ["candidates", "objects", "light_curves", "injections", "cells"])
+@pytest.mark.parametrize("name", ["candidates", "objects", "streaks", "light_curves", "injections", "cells"])
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_missing_and_nan_numbers_leave_a_dash_and_no_nan(plain, name, value):
     table = getattr(plain, name)

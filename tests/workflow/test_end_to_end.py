@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from astrid.cli import COMMANDS, build, compose
-from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LEDGER, LIGHT_CURVES, OBJECTS
+from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LEDGER, LIGHT_CURVES, OBJECTS, STREAKS, CandidateFlag
 from astrid.stores.tables import read_json, read_table
 from astrid.workflow.pipeline import STEPS
 from astrid.workflow.settings import digest_of
@@ -37,6 +37,8 @@ FIELDS = [
     "recall_ci",
     "position_rms_px",
     "false_alarms_per_megapixel",
+    "false_alarms_near_stars",
+    "n_false_near_stars",
     "seconds_per_megapixel",
     "completeness_50_snr",
     "n_images",
@@ -52,6 +54,25 @@ def folder(undisturbed):
 @pytest.mark.parametrize("name", TABLES)
 def test_each_table_has_its_schema_and_rows(folder, name):
     assert len(read_table(folder / f"{name}.parquet", TABLES[name]))  # read_table checks the schema
+
+
+def test_streaks_have_a_table_even_where_there_are_none(folder):
+    read_table(folder / "streaks.parquet", STREAKS)
+
+
+def test_each_injection_that_was_missed_names_the_step_that_lost_it(folder):
+    rows = read_table(folder / "injections.parquet", INJECTIONS).to_pylist()
+    assert {row["lost_in"] for row in rows} <= {"", "masked", "subtraction", "detection", "matching"}
+    for row in rows:
+        assert (row["lost_in"] == "") == (row["recovered_by"] is not None)
+        if row["mask_bits"] and row["recovered_by"] is None:
+            assert row["lost_in"] == "masked"
+
+
+def test_candidates_that_fade_are_flagged(folder):
+    candidates = read_table(folder / "candidates.parquet", CANDIDATES)
+    fading = (np.array(candidates["flags"]) & CandidateFlag.FADING) != 0
+    assert fading.tolist() == candidates["is_negative"].to_pylist()
 
 
 def test_metrics_have_a_row_for_injections_and_one_for_known_events(folder):
