@@ -101,7 +101,7 @@ def write_apart(row: Row | None) -> str:
     wordings = {
         "n_faint": f"{truth_name(row)} below S/N 5",
         "n_masked": f"{truth_name(row)} on masked pixels",
-        "n_ignored": "detections on streaks, at catalogued variables, AGN and asteroids, or at too faint known events",
+        "n_ignored": "detections at catalogued variables, AGN and asteroids, on streaks, or at too faint known events",
     }
     counts = {key: number_or_nan(row.get(key)) for key in wordings}
     parts = [f"{int(n):,} {wordings[key]}" for key, n in counts.items() if math.isfinite(n) and n > 0]
