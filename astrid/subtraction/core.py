@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from astrid.subtraction.fourier import centre_on, transform_stamp
+from astrid.subtraction.fourier import centre_on, image_of, transform_stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,17 +124,16 @@ def core_difference(image: Any, variance: Any, kernels: CoreKernels) -> tuple[An
     n_hat = ft.rfft2(image)
     d_hat = kernels.d_n * n_hat
     d_hat -= kernels.d_r
-    d = ft.irfft2(d_hat, s=kernels.shape)
+    d = _image_of(d_hat, kernels.shape)
     n_hat *= kernels.s_n
     n_hat -= kernels.s_r
-    s = ft.irfft2(n_hat, s=kernels.shape)
+    s = _image_of(n_hat, kernels.shape)
     v_hat = ft.rfft2(variance)
     v_hat *= kernels.v_n
     v_hat += kernels.v_r
-    v = ft.irfft2(v_hat, s=kernels.shape)
-    v **= -0.5
-    v *= s
-    return d, s, v
+    v = _image_of(v_hat, kernels.shape)
+    v **= 0.5
+    return d, s, s / v
 
 
 def score_kernels(
@@ -198,6 +197,12 @@ def proper_parts(n_hat: Any, r_hat: Any, pn_hat: Any, pr_hat: Any, sn: float, sr
     s_n *= power_r
     s_r *= power_n
     return d_n, d_r, s_n, s_r
+
+
+def _image_of(hat: Any, shape: tuple[int, int]) -> Any:
+    """Return the real image of a transform, which may be overwritten."""
+    ft = fourier_of(hat)
+    return image_of(hat, shape, shape) if ft is fft else ft.irfft2(hat, s=shape)
 
 
 def fourier_of(array: Any) -> Any:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from astrid.subtraction.masks import row_strips
+
 
 def transform(image: NDArray[Any]) -> NDArray[np.complex64]:
     """Return the transform of a real image."""
@@ -15,22 +17,59 @@ def transform(image: NDArray[Any]) -> NDArray[np.complex64]:
     return np.asarray(hat, np.complex64)
 
 
-def transform_stamp(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.complex64]:
-    """Return the transform of an odd stamp that is centred on pixel (0, 0) of an empty grid: half the work."""
+def transform_stamp(
+    stamp: NDArray[Any], grid: tuple[int, int], out: NDArray[np.complex64] | None = None
+) -> NDArray[np.complex64]:
+    """Return the transform of an odd stamp that is centred on pixel (0, 0) of an empty grid: half the work.
+
+    ``out`` of that shape, where given, is overwritten: memory that is new costs as much as a third of a transform.
+    """
     rows = centre_on(stamp.astype(np.float32, copy=False), (stamp.shape[0], grid[1]))
     half = stamp.shape[0] // 2
-    hat = np.zeros((grid[0], grid[1] // 2 + 1), np.complex64)
+    hat = np.empty((grid[0], grid[1] // 2 + 1), np.complex64) if out is None else out
     across = np.asarray(fft.rfft(rows, axis=1, workers=1), np.complex64)
     hat[: half + 1] = across[: half + 1]
+    hat[half + 1 : grid[0] - half] = 0
     if half:
         hat[-half:] = across[-half:]
-    down: Any = fft.fft(hat, axis=0, workers=1, overwrite_x=True)
-    return np.asarray(down, np.complex64)
+    return _down(hat)
 
 
-def inverse(hat: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the real image of a transform, which is overwritten."""
-    image: NDArray[np.float32] = fft.irfft2(hat, grid, workers=1, overwrite_x=True)
+def transform_mirrored(
+    image: NDArray[Any], grid: tuple[int, int], out: NDArray[np.complex64] | None = None
+) -> NDArray[np.complex64]:
+    """Return the transform of an image that `pad` continues; ``out`` is overwritten as by `transform_stamp`."""
+    (ny, nx), (top, left) = image.shape, ((g - n) // 2 for g, n in zip(grid, image.shape, strict=True))
+    bottom = grid[0] - ny - top
+    if bottom > ny:  # one mirror is not enough
+        return transform(pad(image, grid))
+    hat = np.empty((grid[0], grid[1] // 2 + 1), np.complex64) if out is None else out
+    columns = ((0, 0), (left, grid[1] - nx - left))
+    for rows in row_strips(ny):
+        wide = np.pad(image[rows].astype(np.float32, copy=False), columns, mode="symmetric")
+        hat[top + rows.start : top + rows.stop] = fft.rfft(wide, axis=1, workers=1)
+    hat[:top] = hat[top : 2 * top][::-1]
+    hat[top + ny :] = hat[top + ny - bottom : top + ny][::-1]
+    return _down(hat)
+
+
+def _down(hat: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Transform the columns, in place."""
+    done: NDArray[np.complex64] = fft.fft(hat, axis=0, workers=1, overwrite_x=True)
+    return done
+
+
+def image_of(hat: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the part without what `pad` adds of the real image of a transform, which is overwritten.
+
+    One axis after the other and in place: an inverse transform of both makes a copy that takes as long as itself.
+    """
+    down: Any = fft.ifft(hat, axis=0, workers=1, overwrite_x=True)
+    top, left = ((g - n) // 2 for g, n in zip(grid, shape, strict=True))
+    image = np.empty((shape[0], shape[1]), np.float32)
+    for rows in row_strips(shape[0]):
+        across = down[top + rows.start : top + rows.stop]
+        image[rows] = fft.irfft(across, grid[1], axis=1, workers=1)[:, left : left + shape[1]]
     return image
 
 
@@ -39,12 +78,6 @@ def pad(image: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
     before = [(g - n) // 2 for g, n in zip(grid, image.shape, strict=True)]
     after = [g - n - b for g, n, b in zip(grid, image.shape, before, strict=True)]
     return np.pad(image, tuple(zip(before, after, strict=True)), mode="symmetric")
-
-
-def crop(padded: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Cut out what `pad` continued."""
-    y, x = ((g - n) // 2 for g, n in zip(padded.shape, shape, strict=True))
-    return np.ascontiguousarray(padded[y : y + shape[0], x : x + shape[1]])
 
 
 def centre_on(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[Any]:

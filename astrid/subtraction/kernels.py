@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.subtraction.field import scaled, surface, terms_at
-from astrid.subtraction.fourier import centre_on, crop, inverse, transform_small
+from astrid.subtraction.fourier import centre_on, image_of, transform_small
 
 SMALLEST_HALF_WIDTH = 4
 LARGEST_HALF_WIDTH = 8
@@ -68,7 +68,7 @@ class SpatialKernel:
             middle = len(stamp) // 2
             product = transform_small(inner(stamp, int(np.abs([y - middle, x - middle]).max())), grid)
             product *= image_hat
-            part = crop(inverse(product, grid), self.shape)
+            part = image_of(product, grid, self.shape)
             if i:
                 part *= surface(np.eye(len(self.stamps))[i], self.order, self.shape)
             total += part

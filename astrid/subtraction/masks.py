@@ -18,6 +18,7 @@ SMALLEST_CORE = 4  # pixels
 CUT_STAR_SNR = 8.0  # stars that leave a residual where the edge of an image cuts them
 CUT_REACH = 2.0  # times the FWHM, how far that residual goes
 REACH = 3  # pixels from which a masked pixel is filled
+STRIP = 64  # rows
 
 
 def pixel_stencil(half: int) -> Iterator[tuple[int, int]]:
@@ -25,6 +26,12 @@ def pixel_stencil(half: int) -> Iterator[tuple[int, int]]:
     for dy in range(-half, half + 1):
         for dx in range(-half, half + 1):
             yield dy, dx
+
+
+def row_strips(n_rows: int, height: int = STRIP) -> Iterator[slice]:
+    """Cut an image into strips of rows that fit into the cache: steps on one of them need no memory of their own."""
+    for top in range(0, n_rows, height):
+        yield slice(top, min(top + height, n_rows))
 
 
 def running_maximum(values: NDArray[Any], side: int) -> NDArray[Any]:
@@ -152,25 +159,39 @@ def difference_mask(
     PSF, taken as round, lies on bad pixels or outside the image.
     """
     mask = science.mask.copy()
-    mask[~good_science & (mask == 0)] |= np.uint16(MaskBit.NO_DATA)
-    mask[~good_template] |= np.uint16(MaskBit.TEMPLATE)
     bad = ~(good_science & good_template)
+    any_bad = bool(bad.any())
+    if any_bad:
+        mask[~good_science & (mask == 0)] |= np.uint16(MaskBit.NO_DATA)
+        mask[~good_template] |= np.uint16(MaskBit.TEMPLATE)
     weight = np.asarray(psf, np.float64) ** 2
     offset = np.arange(len(weight)) - len(weight) // 2
     offset_x = np.arange(weight.shape[1]) - weight.shape[1] // 2
     moment = float((weight * (offset[:, None] ** 2 + offset_x**2)).sum() / weight.sum())
     sigma = max(float(np.sqrt(moment / 2)), 0.3)
     inside = [_inside(n, sigma) for n in bad.shape]
-    part = 1 - inside[0][:, None] * inside[1]
-    if bad.any():
-        part += ndimage.gaussian_filter(bad.astype(np.float32), sigma, mode="constant", truncate=3.0)
-    mask[part > neighbour_fraction] |= np.uint16(MaskBit.NEIGHBOUR)
+    if any_bad:
+        on_bad = ndimage.gaussian_filter(bad.astype(np.float32), sigma, mode="constant", truncate=3.0)
+    for rows in row_strips(len(mask)):
+        part = 1 - inside[0][rows, None] * inside[1]
+        if any_bad:
+            part += on_bad[rows]
+        mask[rows] |= (part > neighbour_fraction) * np.uint16(MaskBit.NEIGHBOUR)
     return mask
 
 
 def _inside(n: int, sigma: float) -> NDArray[np.float32]:
     """Return how much of a Gaussian about each pixel of a line lies on the line."""
     return ndimage.gaussian_filter1d(np.ones(n, np.float32), sigma, mode="constant", truncate=3.0)
+
+
+def mask_stars_cut_by_edges(mask: NDArray[np.uint16], snr: NDArray[Any], reach: float) -> None:
+    """Do what `mask_cut_stars` does where nothing but what lies outside the image is missing."""
+    deep = 6 * int(np.ceil(reach))
+    for strip in (np.s_[:deep], np.s_[-deep:], np.s_[:, :deep], np.s_[:, -deep:]):
+        edge = np.zeros(mask.shape, bool)
+        edge[[0, -1]] = edge[:, [0, -1]] = True
+        mask_cut_stars(mask[strip], edge[strip], snr[strip], reach)
 
 
 def mask_cut_stars(mask: NDArray[np.uint16], missing: NDArray[np.bool_], snr: NDArray[Any], reach: float) -> None:

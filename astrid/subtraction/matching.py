@@ -18,7 +18,7 @@ from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
-from astrid.subtraction.fourier import crop, inverse, pad, transform, transform_stamp
+from astrid.subtraction.fourier import image_of, pad, transform, transform_stamp
 from astrid.subtraction.kernels import WINGS, SpatialKernel, kernel_between, usual_half_width
 from astrid.subtraction.masks import (
     CUT_REACH,
@@ -27,6 +27,7 @@ from astrid.subtraction.masks import (
     fill_star_cores,
     good_pixels,
     mask_cut_stars,
+    mask_stars_cut_by_edges,
     running_maximum,
 )
 from astrid.subtraction.noise import (
@@ -241,7 +242,7 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     if bad.any():
         predicting = _predicting(science.psf, template.psf, grid)
         predicting *= hat_r
-        predicted = crop(inverse(predicting, grid), flux_r.shape)
+        predicted = image_of(predicting, grid, flux_r.shape)
         flux_n = flux_n.copy()
         flux_n[bad] = predicted[bad]
         variance_n[bad] = fill_variance(predicted[bad], sky_n)
@@ -290,7 +291,7 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     k_t, k_i = whitened.matched, whitened.matched_image
     v_hat = transform(pad(v_target, grid)) * transform_stamp(k_t**2, grid)
     v_hat += transform(pad(v_image, grid)) * transform_stamp(k_i**2, grid)
-    v = crop(inverse(v_hat, grid), model.shape)
+    v = image_of(v_hat, grid, model.shape)
     sigma_t, sigma_i = float(np.sqrt(target_sky * noise_t)), float(np.sqrt(image_sky * noise_i))
     v_sky = sigma_t**2 * (k_t**2).sum() + sigma_i**2 * (k_i**2).sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
@@ -306,7 +307,8 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     for flux_of, seen, sky in ((science.flux, good_n, sky_n), (flux_r, good_r, sky_r)):
         np.maximum(snr, flux_of / np.float32(np.sqrt(sky)), out=snr, where=missing & seen)
     mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(whitened.psf))
-    _mask_cut_by_edges(mask, snr, EDGE_REACH * equivalent_fwhm(whitened.psf))
+    # most of the light of a star that the edge cuts may lie beyond: half the S/N is enough
+    mask_stars_cut_by_edges(mask, 2 * snr, EDGE_REACH * equivalent_fwhm(whitened.psf))
     # as for ZOGY: the variance is the one that gives the error of a matched filter's flux
     psf_power = float((whitened.psf**2).sum())
     unit = psf_power / whitened.unit_score**2
@@ -325,24 +327,12 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     )
 
 
-def _mask_cut_by_edges(mask: NDArray[np.uint16], snr: NDArray[np.float32], reach: float) -> None:
-    """Flag, in place, what lies near stars that the edges of the image cut: their mirror takes their place.
-
-    Most of the light of such a star may lie beyond: half the S/N is enough.
-    """
-    deep = 6 * int(np.ceil(reach))
-    for strip in (np.s_[:deep], np.s_[-deep:], np.s_[:, :deep], np.s_[:, -deep:]):
-        edge = np.zeros(mask.shape, bool)
-        edge[[0, -1]] = edge[:, [0, -1]] = True
-        mask_cut_stars(mask[strip], edge[strip], 2 * snr[strip], reach)
-
-
 def _filtered(
     hat: NDArray[np.complex64], stamp: NDArray[np.float64], grid: tuple[int, int], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     product = transform_stamp(stamp, grid)
     product *= hat
-    return crop(inverse(product, grid), shape)
+    return image_of(product, grid, shape)
 
 
 def _grid(shape: tuple[int, ...], margin: int) -> tuple[int, int]:

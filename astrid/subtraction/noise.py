@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrid.schema import MaskBit
-from astrid.subtraction.masks import SMALLEST_CORE, pixel_stencil, running_maximum
+from astrid.subtraction.masks import SMALLEST_CORE, pixel_stencil, row_strips, running_maximum
 
 BACKGROUND_PERCENTILE = 25.0  # of the variance: the sky even where half the pixels hold sources
 FILL_ERROR = 0.5  # relative error of what is put into a masked pixel
@@ -81,21 +81,24 @@ def bright_peaks(
     least_snr: float = STAR_SNR,
 ) -> Peaks:
     """Return pixels of the brightest peaks present in both images, brightest first."""
-    bright = steady > 0
-    bright &= steady**2 > np.float32(least_snr**2) * variance
-    if usable is not None:
-        bright &= usable
-    y, x = np.divmod(np.flatnonzero(bright), steady.shape[1])
-    ny, nx = steady.shape
-    inside = (y > 6) & (y < ny - 7) & (x > 6) & (x < nx - 7)
-    y, x = y[inside], x[inside]
-    highest = np.zeros(len(y), np.float32)
-    for dy, dx in pixel_stencil(3):
-        np.maximum(highest, steady[y + dy, x + dx], out=highest)
-    top = steady[y, x] >= highest
-    y, x = y[top], x[top]
-    brightest = np.argsort(-steady[y, x], kind="stable")[:MOST_STARS]
-    return y[brightest], x[brightest]
+    nx, least = steady.shape[1], np.float32(least_snr**2)
+    variance = np.broadcast_to(variance, steady.shape)
+    found = []
+    for rows in row_strips(len(steady)):
+        part = steady[rows]
+        bright = np.abs(part) * part > least * variance[rows]
+        if usable is not None:
+            bright &= usable[rows]
+        found.append(np.flatnonzero(bright) + rows.start * nx)
+    y, x = np.divmod(np.concatenate(found), nx)
+    inside = (y > 6) & (y < len(steady) - 7) & (x > 6) & (x < nx - 7)
+    at = (y * nx + x)[inside]
+    flat = steady.ravel()
+    for dy, dx in sorted(pixel_stencil(3), key=lambda offset: offset[0] ** 2 + offset[1] ** 2):
+        at = at[flat[at] >= flat[at + dy * nx + dx]]  # few are left after the nearest
+    at = at[np.argsort(-flat[at], kind="stable")[:MOST_STARS]]
+    y, x = np.divmod(at, nx)
+    return y, x
 
 
 def saturated_cores(mask: NDArray[np.uint16]) -> Peaks:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astrid.subtraction.field import scaled, surface_factors, terms_at
-from astrid.subtraction.masks import pixel_stencil
+from astrid.subtraction.masks import pixel_stencil, row_strips
 
 Floats = NDArray[np.floating]
 
@@ -27,7 +28,7 @@ INDEPENDENT = 0.15  # independent values of the score per pixel
 OUTLIER = 9.0  # times the median chi-squared: a star that varies
 LEAST_CHI2 = 0.5
 ROUNDS = 4
-STRIP, HALO = 64, 3  # rows
+HALO = 3  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +54,24 @@ class ResidualKernel:
 
     def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the kernel makes of an image: its sources' residuals."""
-        total = np.zeros_like(image)
+        return self.applied_to_each(image)[0]
+
+    def applied_to_each(self, *images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return what the kernel makes of images of one field; its weights are made once for all of them."""
+        totals = [np.empty_like(image) for image in images]
         factors = [surface_factors(weights, self.order, self.shape) for weights in self.weights]
-        for top in range(0, len(image), STRIP):  # what fits into the cache
-            rows = slice(top, min(top + STRIP, len(image)))
-            begin = max(top - HALO, 0)
-            inner = slice(top - begin, rows.stop - begin)
-            strip = image[begin : top + STRIP + HALO]
-            for part, (down, across) in zip(derivatives(strip), factors, strict=True):
+        for rows in row_strips(self.shape[0]):
+            begin = max(rows.start - HALO, 0)
+            inner = slice(rows.start - begin, rows.stop - begin)
+            parts = [derivatives(image[begin : rows.stop + HALO]) for image in images]
+            for number, (down, across) in enumerate(factors):
                 weight = down[rows] @ across
-                weight *= part[inner]
-                total[rows] += weight
-        return total
+                for total, part in zip(totals, parts, strict=True):
+                    if number:
+                        total[rows] += weight * next(part)[inner]
+                    else:
+                        np.multiply(weight, next(part)[inner], out=total[rows])
+        return totals
 
 
 def fit_residual_kernel(
@@ -139,19 +146,29 @@ def derivatives(image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 def _difference(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    out = np.zeros_like(image)
-    if axis == 0:
-        np.subtract(image[2:], image[:-2], out=out[1:-1])
-    else:
-        np.subtract(image[:, 2:], image[:, :-2], out=out[:, 1:-1])
-    out *= np.float32(0.5)
-    return out
+    out = np.empty_like(image)
+    inner, after, before = _neighbours(axis)
+    np.subtract(image[after], image[before], out=out[inner])
+    out[inner] *= np.float32(0.5)
+    return _without_edges(out, axis)
 
 
 def _second(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    out = np.zeros_like(image)
-    if axis == 0:
-        out[1:-1] = image[2:] - 2 * image[1:-1] + image[:-2]
-    else:
-        out[:, 1:-1] = image[:, 2:] - 2 * image[:, 1:-1] + image[:, :-2]
-    return out
+    out = np.empty_like(image)
+    inner, after, before = _neighbours(axis)
+    np.multiply(image, np.float32(-2), out=out)
+    out[inner] += image[after]
+    out[inner] += image[before]
+    return _without_edges(out, axis)
+
+
+def _neighbours(axis: int) -> tuple[Any, Any, Any]:
+    """Index the inner pixels along an axis, those after and those before them."""
+    return (np.s_[1:-1], np.s_[2:], np.s_[:-2]) if axis == 0 else (np.s_[:, 1:-1], np.s_[:, 2:], np.s_[:, :-2])
+
+
+def _without_edges(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Set the first and the last pixels along an axis to zero, in place."""
+    ends = image if axis == 0 else image.T
+    ends[[0, -1]] = 0
+    return image

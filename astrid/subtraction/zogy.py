@@ -19,7 +19,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.core import proper_parts
-from astrid.subtraction.fourier import centre_on, crop, inverse, pad, transform, transform_stamp
+from astrid.subtraction.fourier import centre_on, image_of, transform_mirrored, transform_stamp
 from astrid.subtraction.masks import (
     CUT_REACH,
     difference_mask,
@@ -27,7 +27,9 @@ from astrid.subtraction.masks import (
     fill_star_cores,
     good_pixels,
     mask_cut_stars,
+    mask_stars_cut_by_edges,
     pixel_stencil,
+    row_strips,
 )
 from astrid.subtraction.noise import (
     FEWEST_STARS,
@@ -157,9 +159,9 @@ class Zogy:
             image=template,
             grid=grid,
             kernel_side=kernel_side,
-            flux_hat=transform(pad(flux, grid)),
+            flux_hat=transform_mirrored(flux, grid),
             psf_hat=transform_stamp(template.psf, grid) + np.float32(PSF_FLOOR),
-            variance_hat=transform(pad(variance, grid)),
+            variance_hat=transform_mirrored(variance, grid),
             variance=variance,
             good=good,
             sigma=float(np.sqrt(sky)),
@@ -216,71 +218,85 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
             f"template ({np.count_nonzero(ready.good)}); at least one in a hundred is needed"
         )
     sr = ready.sigma
-    variance = np.where(good_science, science.variance, 1) * np.float32(science.noise_correlation**2)
+    variance = science.variance if good_science.all() else np.where(good_science, science.variance, np.float32(1))
+    if science.noise_correlation != 1:
+        variance = variance * np.float32(science.noise_correlation**2)
     sky = sky_variance(variance, good_science)
     sn = float(np.sqrt(sky))
 
-    pn_hat = transform_stamp(science.psf, grid) + np.float32(PSF_FLOOR)
-    pr_hat, r_hat = ready.psf_hat, ready.flux_hat
+    pn_hat = transform_stamp(science.psf, grid)
+    pn_hat += np.float32(PSF_FLOOR)
     flux = science.flux
     if n_good < good.size:
         flux, variance = flux.copy(), variance.copy()
-        predicted = crop(inverse(r_hat * _matching_kernel_hat(pn_hat, pr_hat), grid), shape)
+        predicted = image_of(_matched(ready.flux_hat, pn_hat, ready.psf_hat), grid, shape)
         bad = ~good
         flux[bad] = predicted[bad]
         variance[bad] = fill_variance(flux[bad], sky)
-    n_hat = transform(pad(flux, grid))
+    n_hat = transform_mirrored(flux, grid)
 
-    kn, kr, psf_d, psf_sum = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
-    dn_hat, dr_hat, sn_hat, sr_hat = proper_parts(n_hat, r_hat, pn_hat, pr_hat, sn, sr)
-    s_n = crop(inverse(sn_hat.copy() if zogy.align else sn_hat, grid), shape)
-    s_r = crop(inverse(sr_hat, grid), shape)
+    kn, kr, psf_d, psf_sum, unit_score = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
+    dn_hat, dr_hat, sn_hat, sr_hat = _proper_hats(n_hat, ready.flux_hat, pn_hat, ready.psf_hat, sn, sr)
+    work = sn_hat.copy() if zogy.align else sn_hat
+    s_n = image_of(work, grid, shape)
+    s_r = image_of(sr_hat, grid, shape)
     kn2, kr2 = kn**2, kr**2
-    v_hat = transform(pad(variance, grid)) * transform_stamp(kn2, grid)
-    v_hat += ready.variance_hat * transform_stamp(kr2, grid)
-    v = crop(inverse(v_hat, grid), shape)  # eq 26, 27
+    v_hat = transform_mirrored(variance, grid, out=sr_hat)
+    v_hat *= transform_stamp(kn2, grid, out=work)
+    of_template = transform_stamp(kr2, grid, out=work)
+    of_template *= ready.variance_hat
+    v_hat += of_template
+    v = image_of(v_hat, grid, shape)  # eq 26, 27
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
     correct_edges(v, sn * kn, sr * kr)
-    if zogy.align:
-        dy, dx = _residual_shift(s_n, s_r, v, good)
+    steady = np.minimum(s_n, s_r)
+    peaks = bright_peaks(steady, v, good) if zogy.align or zogy.adapt else None
+    if zogy.align and peaks is not None:
+        dy, dx = _residual_shift(s_n, s_r, *peaks)
         if dy or dx:
             back = _phase(grid, dy, dx)
             sn_hat *= back
             dn_hat *= back
-            s_n = crop(inverse(sn_hat, grid), shape)
+            s_n = image_of(sn_hat, grid, shape)
+            np.minimum(s_n, s_r, out=steady)
+            peaks = bright_peaks(steady, v, good)
     s = s_n - s_r
     f_d = 1 / np.hypot(sn, sr)  # eq 15
     dn_hat -= dr_hat
-    d = crop(inverse(dn_hat, grid), shape)
-    if zogy.adapt:
-        peaks = bright_peaks(np.minimum(s_n, s_r), v, good)
+    d = image_of(dn_hat, grid, shape)
+    if zogy.adapt and peaks is not None:
         if len(peaks[0]):  # what is fitted must be small, or it hides that nothing fits
-            error = float(np.median(np.abs(s[peaks]) / np.minimum(s_n, s_r)[peaks]))
+            error = float(np.median(np.abs(s[peaks]) / steady[peaks]))
             rms = science.astrometric_rms, template.astrometric_rms
             check_model_error(error, len(peaks[0]), zogy.max_model_error, rms)
         left = fit_residual_kernel(s, s_r, v, good, *peaks)
         if left is not None:
-            s -= left.applied(s_r)
-            d -= left.applied(crop(inverse(dr_hat, grid), shape))
+            of_s, of_d = left.applied_to_each(s_r, image_of(dr_hat, grid, shape))
+            s -= of_s
+            d -= of_d
     d *= np.float32(1 / (f_d * psf_sum))
     # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
     # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
-    psf_power = float((psf_d**2).sum())
-    unit_score = float(_unit_score(science.psf, template.psf, sn, sr, ready.kernel_side))
-    scale = psf_power / unit_score**2
+    scale = float((psf_d**2).sum()) / unit_score**2
     d_variance = variance * np.float32(scale * kn2.sum())
-    d_variance += ready.variance * np.float32(scale * kr2.sum())
+    for rows in row_strips(shape[0]):
+        d_variance[rows] += ready.variance[rows] * np.float32(scale * kr2.sum())
+        np.minimum(np.abs(s_n[rows]), np.abs(s_r[rows]), out=steady[rows])
 
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
-    steady = np.minimum(np.abs(s_n), np.abs(s_r))
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
-    snr = steady / np.sqrt(v)
-    for flux_of, seen, sigma in ((science.flux, good_science, sn), (template.flux, ready.good, sr / zogy.flux_ratio)):
-        np.maximum(snr, flux_of / np.float32(sigma), out=snr, where=missing & seen)
-    cut = missing.copy()
-    cut[[0, -1]] = cut[:, [0, -1]] = True  # so does the frame of the image
-    mask_cut_stars(mask, cut, snr, CUT_REACH * equivalent_fwhm(psf_d))
+    reach = CUT_REACH * equivalent_fwhm(psf_d)
+    if missing.any():
+        snr = steady / np.sqrt(v)
+        for flux_of, seen, sigma in (
+            (science.flux, good_science, sn), (template.flux, ready.good, sr / zogy.flux_ratio),
+        ):  # fmt: skip
+            np.maximum(snr, flux_of / np.float32(sigma), out=snr, where=missing & seen)
+        missing[[0, -1]] = missing[:, [0, -1]] = True  # so does the frame of the image
+        mask_cut_stars(mask, missing, snr, reach)
+    else:
+        mask_stars_cut_by_edges(mask, steady / np.sqrt(v), reach)
     return ScoreParts(
         flux=d,
         variance=d_variance,
@@ -295,40 +311,53 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
 
 def _transfer(
     psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Transform k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Transform P_n, k_n, k_r (eq 28, 29) and P_D (eq 14) on a small grid, in double precision."""
     n, r = (fft.rfft2(centre_on(p.astype(np.float64), (side, side))) + PSF_FLOOR for p in (psf_n, psf_r))
     d = sn**2 * np.abs(r) ** 2 + sr**2 * np.abs(n) ** 2
-    return n.conj() * np.abs(r) ** 2 / d, r.conj() * np.abs(n) ** 2 / d, n * r * np.hypot(sn, sr) / np.sqrt(d)
+    return n, n.conj() * np.abs(r) ** 2 / d, r.conj() * np.abs(n) ** 2 / d, n * r * np.hypot(sn, sr) / np.sqrt(d)
 
 
 def _kernels(
     psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
-    """Give k_n and k_r centred on an odd square, P_D cut and normalised, and its sum before."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Give k_n and k_r centred on an odd square, P_D cut and normalised, its sum before, and the score of unit flux.
+
+    The last is S at the centre of a new source: F_D**2 times the sum of P_D**2.
+    """
     odd = side - 1 + side % 2
+    n_hat, kn_hat, *others = _transfer(psf_n, psf_r, sn, sr, side)
     kn, kr, psf_d = (
-        fft.fftshift(fft.irfft2(hat, (side, side)))[(side + 1) % 2 :, (side + 1) % 2 :]
-        for hat in _transfer(psf_n, psf_r, sn, sr, side)
+        fft.fftshift(fft.irfft2(hat, (side, side)))[(side + 1) % 2 :, (side + 1) % 2 :] for hat in (kn_hat, *others)
     )
+    unit_score = float(fft.irfft2(kn_hat * (n_hat - PSF_FLOOR), (side, side))[0, 0])
     half = max(*psf_n.shape, *psf_r.shape) // 2
     centre = odd // 2
     cut = psf_d[centre - half : centre + half + 1, centre - half : centre + half + 1]
     total = float(cut.sum())
-    return kn, kr, cut / total, total
+    return kn, kr, cut / total, total, unit_score
 
 
-def _unit_score(psf_n: NDArray[Any], psf_r: NDArray[Any], sn: float, sr: float, side: int) -> float:
-    """Score S at the centre of a new source of unit flux: F_D**2 times sum of P_D**2."""
-    kn_hat, _, _ = _transfer(psf_n, psf_r, sn, sr, side)
-    psf_hat = fft.rfft2(centre_on(psf_n.astype(np.float64), (side, side)))
-    return float(fft.irfft2(kn_hat * psf_hat, (side, side))[0, 0])
+def _proper_hats(
+    n_hat: NDArray[Any], r_hat: NDArray[Any], pn_hat: NDArray[Any], pr_hat: NDArray[Any], sn: float, sr: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return what `proper_parts` does; the transforms of the science image and its PSF are overwritten."""
+    made = pn_hat, np.empty_like(r_hat), n_hat, np.empty_like(r_hat)
+    for rows in row_strips(len(n_hat)):
+        parts = proper_parts(n_hat[rows], r_hat[rows], pn_hat[rows], pr_hat[rows], sn, sr)
+        for whole, part in zip(made, parts, strict=True):
+            whole[rows] = part
+    return made
 
 
-def _matching_kernel_hat(pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[Any]:
-    """Kernel that gives a template the PSF of the science image, softened where the template has no power."""
-    kernel: NDArray[Any] = pn_hat * pr_hat.conj() / (pr_hat.real**2 + pr_hat.imag**2 + np.float32(PREDICTION_SOFTENING))
-    return kernel
+def _matched(r_hat: NDArray[Any], pn_hat: NDArray[Any], pr_hat: NDArray[Any]) -> NDArray[Any]:
+    """Return the transform of a template with the PSF of the science image, softened where it has no power."""
+    made = np.empty_like(r_hat)
+    for rows in row_strips(len(r_hat)):
+        n, r = pn_hat[rows], pr_hat[rows]
+        kernel = n * r.conj() / (r.real**2 + r.imag**2 + np.float32(PREDICTION_SOFTENING))
+        np.multiply(kernel, r_hat[rows], out=made[rows])
+    return made
 
 
 def _phase(grid: tuple[int, int], dy: float, dx: float) -> NDArray[np.complex64]:
@@ -338,15 +367,13 @@ def _phase(grid: tuple[int, int], dy: float, dx: float) -> NDArray[np.complex64]
 
 
 def _residual_shift(
-    s_n: NDArray[np.float32], s_r: NDArray[np.float32], variance: NDArray[np.float32], usable: NDArray[np.bool_]
+    s_n: NDArray[np.float32], s_r: NDArray[np.float32], y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> tuple[float, float]:
     """Return by how many pixels (y, x) the science image is displaced against the template; zeros where that is noise.
 
-    About each bright star S is a displacement times the gradient of its science part, and a difference of flux
-    times that part itself. The median over the stars counts if it is three times its error and below half a pixel.
+    About each bright star, at ``y, x``, S is a displacement times the gradient of its science part, and a difference of
+    flux times that part itself. The median over the stars counts if it is three times its error and below half a pixel.
     """
-    steady = np.minimum(s_n, s_r)
-    y, x = bright_peaks(steady, variance, usable)
     if len(y) < FEWEST_STARS:
         return 0.0, 0.0
     offsets = np.array(list(pixel_stencil(3)))
