@@ -16,7 +16,7 @@ from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.base import InSteps, Subtractor
-from astrid.subtraction.masks import CUT_REACH, mask_cut_stars
+from astrid.subtraction.masks import CUT_REACH, convolved, mask_cut_stars, row_strips
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
 ENOUGH_BEAMS = 30  # of the squared FWHM of the difference, so that the width is good to some 13 %
@@ -30,6 +30,11 @@ SMALL = 0.01  # a width this close to one needs no second pass
 MUCH = 0.1  # one this far off changes which stars tell of shift and residual: all is done again
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
 BLOCK = 8  # px
+SMOOTHING = (
+    np.exp(-(np.arange(-4, 5) ** 2) / 2) / np.exp(-(np.arange(-4, 5) ** 2) / 2).sum()
+)  # of the template's S/N, where its sources are looked for
+SAMPLE = 150_000  # pixels that tell a width: neighbours in a difference tell the same, each fourth is enough
+CUT_SAMPLE = 40_000  # and those that tell only where to cut
 
 
 def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
@@ -45,8 +50,8 @@ def source_free(difference: Difference, template: Image) -> NDArray[np.bool_]:
     good = template.mask == 0
     if not good.any():
         return np.zeros(good.shape, bool)
-    smooth = ndimage.gaussian_filter(template.flux / np.sqrt(template.variance), 1.0)
-    source = smooth > SOURCE_SIGMA * clipped_std(smooth[good])
+    smooth = convolved(template.flux / np.sqrt(template.variance), SMOOTHING)
+    source = smooth > SOURCE_SIGMA * clipped_std(_sample(smooth, good, SAMPLE))
     margin = max(SOURCE_MARGIN, int(SOURCE_MARGIN_FWHM * equivalent_fwhm(difference.psf)))
     near = ndimage.binary_dilation(source, iterations=margin)
     return np.asarray(~near & (difference.mask == 0), bool)
@@ -135,7 +140,7 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
     free = source_free(white, template)
     if free.sum() < max(ENOUGH, ENOUGH_BEAMS * equivalent_fwhm(white.psf) ** 2):
         return method(science, template), science.noise_correlation
-    width = _width(white, free)
+    width, level = _width(white, free)
     if not width > 0:
         return white, 1.0
     if not 1 / LARGEST_WIDTH < width < LARGEST_WIDTH:
@@ -144,39 +149,57 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
             f"pixels between the sources; up to {LARGEST_WIDTH:g} times more or less is corrected: "
             "are the variances right?"
         )
+    left = width
     if abs(width - 1) > SMALL:
         if in_steps and abs(width - 1) < MUCH:
             white = in_steps.finished(parts, width)
         else:
             white = method(replace(science, noise_correlation=width), replace(template, noise_correlation=width))
-        left = _width(white, free)
-    else:
-        left = width
+        left, level = _width(white, free)
     scale = np.float32(left)
+    significance = white.significance - level
+    significance /= scale
     changed = replace(
         white,
         flux=white.flux - _level(white.flux, free),
-        significance=(white.significance - _level(white.significance, free)) / scale,
+        significance=significance,
         variance=white.variance * scale**2,
     )
     return changed, width
 
 
-def _width(difference: Difference, free: NDArray[np.bool_]) -> float:
-    return clipped_std((difference.significance - _level(difference.significance, free))[free])
+def _width(difference: Difference, free: NDArray[np.bool_]) -> tuple[float, FloatArray]:
+    """Return the width of the score off sources, and the level that it has there."""
+    level = _level(difference.significance, free)
+    return clipped_std(_sample(difference.significance, free, SAMPLE, level)), level
+
+
+def _sample(values: FloatArray, where: NDArray[np.bool_], enough: int, less: FloatArray | None = None) -> FloatArray:
+    """Return some of the values, less others, every so many pixels along both axes, so that still enough are left."""
+    step = int(np.sqrt(max(1, np.count_nonzero(where)) / enough)) or 1
+    every = np.s_[::step, ::step]
+    seen = where[every]
+    if np.count_nonzero(seen) < min(enough, ENOUGH):
+        every, seen = np.s_[:, :], where
+    return values[every][seen] if less is None else values[every][seen] - less[every][seen]
 
 
 def _level(values: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
     """Return the mean of the free pixels around each one; it is made of blocks, far smaller than it is smooth."""
-    spread = clipped_std(values[free])
-    middle = np.float32(np.median(values[free]))
-    off = values - middle
-    used = free & (np.abs(off) < 4 * spread)
-    off[~used] = 0
+    sample = _sample(values, free, CUT_SAMPLE)
+    spread, middle = np.float32(clipped_std(sample)), np.float32(np.median(sample))
+    weight, total = (np.empty([-(-n // BLOCK) for n in values.shape], np.float32) for _ in range(2))
+    for rows in row_strips(len(values)):
+        blocks = slice(rows.start // BLOCK, -(-rows.stop // BLOCK))
+        off = values[rows] - middle
+        used = np.abs(off) < 4 * spread
+        used &= free[rows]
+        weight[blocks] = _blocks(used)
+        total[blocks] = _blocks(np.where(used, off, 0))
     sigma = LEVEL_SIGMA / BLOCK
-    weight, total = (ndimage.gaussian_filter(_blocks(part), sigma, truncate=3.0) for part in (used, off))
-    rows, columns = (_between_blocks(n) for n in values.shape)
-    level: FloatArray = rows @ (total / (weight + np.float32(0.02))) @ columns.T
+    weight, total = (ndimage.gaussian_filter(part, sigma, truncate=3.0) for part in (weight, total))
+    rows_of, columns_of = (_between_blocks(n) for n in values.shape)
+    level: FloatArray = rows_of @ (total / (weight + np.float32(0.02))) @ columns_of.T
     level += middle
     return level
 
@@ -186,7 +209,9 @@ def _blocks(values: NDArray[Any]) -> FloatArray:
     ny, nx = (-(-n // BLOCK) * BLOCK for n in values.shape)
     whole = np.zeros((ny, nx), np.float32)
     whole[: values.shape[0], : values.shape[1]] = values
-    means: FloatArray = whole.reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK).mean(axis=(1, 3))
+    rows = whole.reshape(ny // BLOCK, BLOCK, nx).sum(axis=1)
+    means: FloatArray = rows.reshape(ny // BLOCK, nx // BLOCK, BLOCK).sum(axis=2)
+    means *= np.float32(1 / BLOCK**2)
     return means
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from scipy import ndimage
 from astrid.errors import AlgorithmError
 from astrid.image import Image
 from astrid.schema import MaskBit
+
+Floats = NDArray[np.float32]
 
 SMALLEST_GOOD_FRACTION = 0.01
 SMALLEST_CORE = 4  # pixels
@@ -58,6 +60,44 @@ def running_maximum(values: NDArray[Any], side: int) -> NDArray[Any]:
             reach *= 2
         if reach < side:
             out = np.maximum(_from(out, axis, 0, side - reach), _from(out, axis, side - reach, 0))
+    return out
+
+
+def convolved(values: NDArray[Any], taps: NDArray[Any], mode: Literal["symmetric", "constant"] = "symmetric") -> Floats:
+    """Convolve an image along both axes with a short symmetric line, continued by its mirror or by zero.
+
+    Parameters
+    ----------
+    values : (ny, nx) array
+        Numbers or bools.
+    taps : (n,) array
+        The line, odd.
+    mode : "symmetric" or "constant"
+        What is beyond the edges.
+    """
+    (ny, nx), half, line = values.shape, len(taps) // 2, np.asarray(taps, np.float32)
+    if half >= min(ny, nx):
+        beyond: Any = "reflect" if mode == "symmetric" else mode
+        for axis in (0, 1):
+            values = ndimage.correlate1d(values.astype(np.float32, copy=False), line, axis, mode=beyond)
+        return values
+    out = np.empty((ny, nx), np.float32)
+    for rows in row_strips(ny):
+        begin, end = max(rows.start - half, 0), min(rows.stop + half, ny)
+        widths = ((begin - rows.start + half, rows.stop + half - end), (half, half))
+        wide = np.pad(values[begin:end].astype(np.float32, copy=False), widths, mode=mode)
+        out[rows] = _along(_along(wide, line, 0), line, 1)
+    return out
+
+
+def _along(values: Floats, taps: Floats, axis: int) -> Floats:
+    """Return a symmetric line's convolution where it is complete."""
+    half = len(taps) // 2
+    out: Floats = _from(values, axis, half, half) * taps[half]
+    for step in range(1, half + 1):
+        pair = _from(values, axis, half - step, half + step) + _from(values, axis, half + step, half - step)
+        pair *= taps[half + step]
+        out += pair
     return out
 
 
