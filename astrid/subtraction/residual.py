@@ -28,7 +28,20 @@ INDEPENDENT = 0.15  # independent values of the score per pixel
 OUTLIER = 9.0  # times the median chi-squared: a star that varies
 LEAST_CHI2 = 0.5
 ROUNDS = 4
-HALO = 3  # rows
+STRIP, HALO = 64, 3  # rows
+# What the image, differences along y and x, sums of the neighbours along y and x, the difference of differences, and
+# the sums of both about the sum of curvatures count for, where `derivatives` have some weights.
+OF_SUMS = np.array(
+    [
+        [1, 0, 0, -4, 0, 0, 16],
+        [0, 0.5, 0, 0, 0, 0, 0],
+        [0, 0, 0.5, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0, -4],
+        [0, 0, 0, 1, -1, 0, -4],
+        [0, 0, 0, 0, 0, 0.25, 0],
+        [0, 0, 0, 0, 0, 0, 1],
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +72,49 @@ class ResidualKernel:
     def applied_to_each(self, *images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Return what the kernel makes of images of one field; its weights are made once for all of them."""
         totals = [np.empty_like(image) for image in images]
-        factors = [surface_factors(weights, self.order, self.shape) for weights in self.weights]
-        for rows in row_strips(self.shape[0]):
+        factors = [surface_factors(weights, self.order, self.shape) for weights in OF_SUMS @ self.weights]
+        made = np.empty((len(factors), STRIP + 2 * HALO, self.shape[1]), np.float32)
+        weight = np.empty((STRIP, self.shape[1]), np.float32)
+        for rows in row_strips(self.shape[0], STRIP):
             begin = max(rows.start - HALO, 0)
             inner = slice(rows.start - begin, rows.stop - begin)
-            parts = [derivatives(image[begin : rows.stop + HALO]) for image in images]
-            for number, (down, across) in enumerate(factors):
-                weight = down[rows] @ across
-                for total, part in zip(totals, parts, strict=True):
-                    if number:
-                        total[rows] += weight * next(part)[inner]
-                    else:
-                        np.multiply(weight, next(part)[inner], out=total[rows])
+            weights = [down[rows] @ across for down, across in factors]
+            for total, image in zip(totals, images, strict=True):
+                wide = image[begin : rows.stop + HALO]
+                _sums(wide, made[:, : len(wide)])
+                np.multiply(weights[0], wide[inner], out=total[rows])
+                for one, part in zip(weights[1:], made[1:], strict=True):
+                    total[rows] += np.multiply(one, part[inner], out=weight[: len(one)])
         return totals
+
+
+def _sums(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Put sums and differences of neighbours in place of `derivatives`, which are made of them as `OF_SUMS` says.
+
+    The first is the image, which is not copied; at the edges, a neighbour that is missing is the pixel itself, and all
+    that has to do with it is zero as for the derivatives.
+    """
+    four, *_ = parts = out[:, : len(image)]
+    _, slope_y, slope_x, sum_y, sum_x, mixed, both = parts
+    np.subtract(image[2:], image[:-2], out=slope_y[1:-1])
+    np.subtract(image[:, 2:], image[:, :-2], out=slope_x[:, 1:-1])
+    slope_y[[0, -1]], slope_x[:, [0, -1]] = 0, 0
+    _add_neighbours(image, sum_y, sum_x)
+    np.subtract(slope_y[:, 2:], slope_y[:, :-2], out=mixed[:, 1:-1])
+    mixed[:, [0, -1]] = 0
+    np.multiply(image, np.float32(-4), out=four)
+    four += sum_y
+    four += sum_x
+    _add_neighbours(four, both, mixed_x := np.empty_like(four))
+    both += mixed_x
+
+
+def _add_neighbours(image: NDArray[np.float32], along_y: NDArray[np.float32], along_x: NDArray[np.float32]) -> None:
+    np.add(image[2:], image[:-2], out=along_y[1:-1])
+    np.add(image[:, 2:], image[:, :-2], out=along_x[:, 1:-1])
+    for row in (0, -1):
+        np.add(image[row], image[row], out=along_y[row])
+        np.add(image[:, row], image[:, row], out=along_x[:, row])
 
 
 def fit_residual_kernel(
@@ -100,17 +143,22 @@ def fit_residual_kernel(
     at = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
     terms = terms_at(scaled(y, residual.shape[0]), scaled(x, residual.shape[1]), order)
     parts = _derivatives_about(image, y, x).astype(np.float64)
-    design = (parts[..., None] * terms[:, None, None, :]).reshape(*parts.shape[:2], -1)
     left = residual[at].astype(np.float64)
     noise = variance[at] + (MODEL_ERROR * image[y, x][:, None]) ** 2
-    weight = np.where(usable[at], 1 / noise, 0.0)
+    used = usable[at]
+    weight = np.where(used, 1 / noise, 0.0)
     prior = np.diag(np.repeat(1 / np.array(PRIORS) ** 2, terms.shape[1]))
-    normal = INDEPENDENT * np.einsum("spi,sp,spj->sij", design, weight, design, optimize=True)
-    right = INDEPENDENT * np.einsum("spi,sp,sp->si", design, weight, left, optimize=True)
+    # the weights of a star's derivatives are those of the terms, times the terms where it is
+    weighted = (parts * weight[:, :, None]).transpose(0, 2, 1)
+    normal = INDEPENDENT * np.matmul(weighted, parts)
+    right = INDEPENDENT * np.matmul(weighted, left[:, :, None])[:, :, 0]
+    n_used = np.maximum(used.sum(axis=1), 1)
     keep = np.ones(len(y), bool)
     for _ in range(ROUNDS):
-        found = np.linalg.solve(normal[keep].sum(axis=0) + prior, right[keep].sum(axis=0))
-        chi2 = (weight * (left - design @ found) ** 2).sum(axis=1) / np.maximum(usable[at].sum(axis=1), 1)
+        total = np.einsum("sde,sa,sb->daeb", normal[keep], terms[keep], terms[keep], optimize=True)
+        found = np.linalg.solve(total.reshape(len(prior), -1) + prior, (right[keep].T @ terms[keep]).ravel())
+        of_stars = terms @ found.reshape(len(PRIORS), -1).T
+        chi2 = (weight * (left - np.matmul(parts, of_stars[:, :, None])[:, :, 0]) ** 2).sum(axis=1) / n_used
         before, keep = keep, chi2 < OUTLIER * max(float(np.median(chi2)), LEAST_CHI2)
         if (before == keep).all():
             break

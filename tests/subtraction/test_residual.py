@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from astrid.simulation.psf import MoffatPsf, add_points
-from astrid.subtraction.residual import STARS_PER_ORDER, derivatives, fit_residual_kernel
+from astrid.subtraction.field import surface
+from astrid.subtraction.residual import PRIORS, STARS_PER_ORDER, ResidualKernel, derivatives, fit_residual_kernel
 
 SIDE = 400
 
@@ -76,3 +77,14 @@ def test_derivatives_are_those_of_a_parabola():
     assert np.allclose(parts[4][inner], 4)
     assert np.allclose(parts[5][inner], 2)
     assert np.allclose(parts[6][inner], 0)
+
+
+def test_what_is_taken_away_is_made_of_the_derivatives_up_to_the_edges():
+    rng = np.random.default_rng(4)
+    image, other = rng.normal(size=(2, 90, 70)).astype(np.float32)
+    kernel = ResidualKernel(rng.normal(size=(len(PRIORS), 6)), 2, image.shape, 1)
+    expected = sum(
+        surface(one, 2, image.shape) * part for one, part in zip(kernel.weights, derivatives(image), strict=True)
+    )
+    found, _ = kernel.applied_to_each(image, other)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
