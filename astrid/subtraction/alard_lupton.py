@@ -114,33 +114,23 @@ def _fit(pair: Pair, basis: NDArray[np.float64], order: int, flux_order: int, ba
     grounds = terms_at(scaled(y, ny), scaled(x, nx), background_order)
     flat = basis.reshape(n, -1)
 
-    designs, rest, weights, noises = [], [], [], []
-    start_hat = pair.start[::-1, ::-1].astype(np.float32)
-    functions = np.ascontiguousarray(flat[:, ::-1].T, np.float32)
-    for row, column in zip(y, x, strict=True):
-        stamp = np.s_[row - STAMP_HALF : row + STAMP_HALF + 1, column - STAMP_HALF : column + STAMP_HALF + 1]
-        around = pair.image[row - reach : row + reach + 1, column - reach : column + reach + 1]
-        model = np.einsum("abij,ij->ab", sliding_window_view(around, start_hat.shape), start_hat, optimize=True)
-        near = inner(around, STAMP_HALF + half)
-        windows = sliding_window_view(near, (2 * half + 1, 2 * half + 1)).reshape(-1, flat.shape[1])
-        designs.append(windows @ functions)
-        rest.append((pair.target[stamp] - model).ravel())
-        noise = (
-            pair.image_variance[stamp]
-            + pair.target_variance[stamp]
-            + (MODEL_ERROR * np.maximum(pair.target[stamp], 0)) ** 2
-        )
-        weights.append(np.where(pair.good[stamp] & (pair.steady[stamp] > FAINTEST), 1 / noise, 0).ravel())
-        noises.append(float((weights[-1] * pair.image_variance[stamp].ravel()).sum()))
-    design = np.concatenate([np.array(designs), np.ones((len(y), len(rest[0]), 1), np.float32)], axis=2)
-    left, weight = np.array(rest, np.float64), np.array(weights)
+    rows, columns = (at[:, None] + np.arange(-STAMP_HALF, STAMP_HALF + 1) for at in (y, x))
+    stamps = rows[:, :, None], columns[:, None, :]
+    start = SpatialKernel(pair.start[None], 0, np.zeros(1), 0, pair.shape).applied(pair.image_hat, pair.grid)
+    target = pair.target[stamps]
+    left = (target - start[stamps]).reshape(len(y), -1).astype(np.float64)
+    noise = pair.image_variance[stamps] + pair.target_variance[stamps] + (MODEL_ERROR * np.maximum(target, 0)) ** 2
+    used = pair.good[stamps] & (pair.steady[stamps] > FAINTEST)
+    weight = np.where(used, 1 / noise, 0).reshape(len(y), -1).astype(np.float64)
+    noises = (weight * pair.image_variance[stamps].reshape(len(y), -1)).sum(axis=1)
+    design = _design(pair.image, flat, half, y, x)
     weighted = design * weight[..., None].astype(np.float32)
     normal = np.matmul(weighted.transpose(0, 2, 1), design).astype(np.float64)
     right = np.matmul(weighted.transpose(0, 2, 1), left[..., None].astype(np.float32))[..., 0].astype(np.float64)
     # the noise of the convolved image is no light: it adds to the matrix where two displacements are the same
     if not pair.shares_noise:
-        normal[:, :n, :n] -= np.array(noises)[:, None, None] * (flat @ flat.T)
-        right[:, :n] += np.array(noises)[:, None] * (flat @ inner(pair.start, half).ravel())
+        normal[:, :n, :n] -= noises[:, None, None] * (flat @ flat.T)
+        right[:, :n] += noises[:, None] * (flat @ inner(pair.start, half).ravel())
     prior = _prior(pair, flat, order, flux_order, normal)
 
     keep = np.ones(len(y), bool)
@@ -153,10 +143,24 @@ def _fit(pair: Pair, basis: NDArray[np.float64], order: int, flux_order: int, ba
         before, keep = keep, chi2 < OUTLIER * max(float(np.median(chi2)), LEAST_CHI2)
         if (before == keep).all():
             break
-    stamps = np.zeros((terms.shape[1], *pair.start.shape))
-    stamps[0] = pair.start
-    inner(stamps, half)[:] += (found @ flat).reshape(-1, 2 * half + 1, 2 * half + 1)
-    return SpatialKernel(stamps, order, ground, background_order, pair.shape, int(keep.sum()))
+    kernels = np.zeros((terms.shape[1], *pair.start.shape))
+    kernels[0] = pair.start
+    inner(kernels, half)[:] += (found @ flat).reshape(-1, 2 * half + 1, 2 * half + 1)
+    return SpatialKernel(kernels, order, ground, background_order, pair.shape, int(keep.sum()))
+
+
+def _design(
+    image: NDArray[np.float32], flat: NDArray[np.float64], half: int, y: NDArray[np.intp], x: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return the (stars, pixels, functions + 1) images of stars, convolved with each function, and a constant."""
+    side, reach = 2 * half + 1, STAMP_HALF + half
+    windows = sliding_window_view(image, (side, side))
+    functions = np.ascontiguousarray(flat[:, ::-1].T, np.float32)
+    design = np.ones((len(y), (2 * STAMP_HALF + 1) ** 2, len(flat) + 1), np.float32)
+    for star, (row, column) in enumerate(zip(y - reach, x - reach, strict=True)):
+        around = windows[row : row + 2 * STAMP_HALF + 1, column : column + 2 * STAMP_HALF + 1]
+        np.matmul(around.reshape(-1, side * side), functions, out=design[star, :, :-1])
+    return design
 
 
 def _prior(
