@@ -176,11 +176,11 @@ def _width(difference: Difference, free: NDArray[np.bool_]) -> tuple[float, Floa
 
 def _sample(values: FloatArray, where: NDArray[np.bool_], enough: int, less: FloatArray | None = None) -> FloatArray:
     """Return some of the values, less others, every so many pixels along both axes, so that still enough are left."""
-    step = int(np.sqrt(max(1, np.count_nonzero(where)) / enough)) or 1
-    every = np.s_[::step, ::step]
+    step = max(1, int(np.sqrt(float(np.count_nonzero(where)) / enough)))
+    every = slice(None, None, step), slice(None, None, step)
     seen = where[every]
     if np.count_nonzero(seen) < min(enough, ENOUGH):
-        every, seen = np.s_[:, :], where
+        every, seen = (slice(None), slice(None)), where
     return values[every][seen] if less is None else values[every][seen] - less[every][seen]
 
 

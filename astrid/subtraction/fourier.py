@@ -64,7 +64,17 @@ def image_of(hat: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...]) -
 
     One axis after the other and in place: an inverse transform of both makes a copy that takes as long as itself.
     """
-    down: Any = fft.ifft(hat, axis=0, workers=1, overwrite_x=True)
+    return rows_back(columns_back(hat), grid, shape)
+
+
+def columns_back(hat: NDArray[Any]) -> NDArray[np.complex64]:
+    """Do the half of `image_of` along y, in place."""
+    down: NDArray[np.complex64] = fft.ifft(hat, axis=0, workers=1, overwrite_x=True)
+    return down
+
+
+def rows_back(down: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Do the half of `image_of` along x."""
     top, left = ((g - n) // 2 for g, n in zip(grid, shape, strict=True))
     image = np.empty((shape[0], shape[1]), np.float32)
     for rows in row_strips(shape[0]):
@@ -87,7 +97,9 @@ def centre_on(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[Any]:
     return np.roll(out, (-(stamp.shape[0] // 2), -(stamp.shape[1] // 2)), axis=(0, 1))
 
 
-def transform_small(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.complex64]:
+def transform_small(
+    stamp: NDArray[Any], grid: tuple[int, int], out: NDArray[np.complex64] | None = None
+) -> NDArray[np.complex64]:
     """Return the transform of an odd stamp of a few pixels that is centred on pixel (0, 0) of a grid.
 
     Two thin products of matrices take a third of the time of a transform of the whole grid.
@@ -95,5 +107,5 @@ def transform_small(stamp: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.co
     (y, x), (ny, nx) = (np.arange(n) - n // 2 for n in stamp.shape), grid
     rows = np.exp(-2j * np.pi / ny * np.outer(np.arange(ny), y)).astype(np.complex64)
     columns = np.exp(-2j * np.pi / nx * np.outer(x, np.arange(nx // 2 + 1))).astype(np.complex64)
-    hat: NDArray[np.complex64] = rows @ (stamp.astype(np.complex64) @ columns)
+    hat: NDArray[np.complex64] = np.matmul(rows, stamp.astype(np.complex64) @ columns, out=out)
     return hat

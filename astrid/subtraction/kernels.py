@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft, linalg, ndimage
 
 from astrid.imaging.photometry import equivalent_fwhm
-from astrid.subtraction.field import scaled, surface, terms_at
-from astrid.subtraction.fourier import centre_on, image_of, transform_small
+from astrid.subtraction.field import exponents, scaled, surface, terms_at
+from astrid.subtraction.fourier import centre_on, columns_back, rows_back, transform_small
 
 SMALLEST_HALF_WIDTH = 4
 LARGEST_HALF_WIDTH = 8
@@ -61,18 +62,38 @@ class SpatialKernel:
     def applied(self, image_hat: NDArray[np.complex64], grid: tuple[int, int]) -> NDArray[np.float32]:
         """Return the (ny, nx) image of a transform, convolved and with the background."""
         total = surface(self.background, self.background_order, self.shape)
-        for i, stamp in enumerate(self.stamps):
-            y, x = np.nonzero(stamp)
-            if not len(y):
-                continue
-            middle = len(stamp) // 2
-            product = transform_small(inner(stamp, int(np.abs([y - middle, x - middle]).max())), grid)
-            product *= image_hat
-            part = image_of(product, grid, self.shape)
-            if i:
-                part *= surface(np.eye(len(self.stamps))[i], self.order, self.shape)
-            total += part
+        v, u = (scaled(np.arange(n), n).astype(np.float32) for n in self.shape)
+        powers = exponents(self.order)
+        top = (grid[0] - self.shape[0]) // 2
+        product, sums = (np.empty_like(image_hat) for _ in range(2))
+        for j in range(self.order + 1):  # powers of y are multiplied between the two halves of the transform
+            found = None
+            for (i, power), stamp in zip(powers, self.stamps, strict=True):
+                if power == j and stamp.any():
+                    down = columns_back(_convolved(stamp, image_hat, grid, sums if found is None else product))
+                    if i:
+                        down[top : top + self.shape[0]] *= v[:, None] ** i
+                    if found is None:
+                        found = down
+                    else:
+                        found += down
+            if found is not None:
+                part = rows_back(found, grid, self.shape)
+                if j:
+                    part *= u**j
+                total += part
         return total
+
+
+def _convolved(
+    stamp: NDArray[np.float64], image_hat: NDArray[np.complex64], grid: tuple[int, int], out: NDArray[np.complex64]
+) -> NDArray[np.complex64]:
+    """Return the transform of an image, convolved with what there is of a stamp."""
+    middle = len(stamp) // 2
+    half = max(int(np.abs(index - middle).max()) for index in np.nonzero(stamp))
+    transform_small(inner(stamp, half), grid, out)
+    out *= image_hat
+    return out
 
 
 def usual_half_width(convolved: NDArray[Any], target: NDArray[Any]) -> int:
@@ -93,9 +114,14 @@ def kernel_between(convolved: NDArray[Any], target: NDArray[Any], half: int) -> 
     )
     square = fft.irfft2(np.abs(first) ** 2, (n, n))
     right = fft.irfft2(first.conj() * (second - first), (n, n))
-    y, x = (index.ravel() for index in np.mgrid[-half : half + 1, -half : half + 1])
-    normal = square[y[:, None] - y, x[:, None] - x] + PSF_RIDGE * square[0, 0] * np.eye(len(y))
-    kernel: NDArray[np.float64] = np.linalg.solve(normal, right[y, x]).reshape(2 * half + 1, -1)
+    side = 2 * half + 1
+    lags = np.arange(-2 * half, 2 * half + 1)
+    windows = sliding_window_view(square[lags[:, None], lags], (side, side))[:, :, ::-1, ::-1]
+    normal = windows.reshape(side**2, side**2)
+    normal[np.diag_indices(side**2)] += PSF_RIDGE * square[0, 0]
+    wanted = right[lags[half:-half, None], lags[half:-half]].ravel()
+    kernel: NDArray[np.float64] = linalg.solve(normal, wanted, assume_a="pos", overwrite_a=True, check_finite=False)
+    kernel = kernel.reshape(side, side)
     kernel[half, half] += 1
     kernel /= kernel.sum()
     return kernel

@@ -18,7 +18,7 @@ from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
-from astrid.subtraction.fourier import image_of, pad, transform, transform_stamp
+from astrid.subtraction.fourier import image_of, transform_mirrored, transform_stamp
 from astrid.subtraction.kernels import WINGS, SpatialKernel, kernel_between, usual_half_width
 from astrid.subtraction.masks import (
     CUT_REACH,
@@ -237,7 +237,7 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     flux_r = fill_from_neighbours(template.flux, good_r) * ratio
     flux_r = fill_star_cores(flux_r, good_r, template.psf, CORE * np.sqrt(sky_r))
     variance_r[~good_r] = fill_variance(flux_r[~good_r], sky_r)
-    hat_r = transform(pad(flux_r, grid))
+    hat_r = transform_mirrored(flux_r, grid)
     flux_n, bad = science.flux, ~good
     if bad.any():
         predicting = _predicting(science.psf, template.psf, grid)
@@ -246,7 +246,7 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
         flux_n = flux_n.copy()
         flux_n[bad] = predicted[bad]
         variance_n[bad] = fill_variance(predicted[bad], sky_n)
-    hat_n = transform(pad(flux_n, grid))
+    hat_n = transform_mirrored(flux_n, grid)
 
     first, second = ((flux_r, variance_r), (flux_n, variance_n))
     image_hat, target_hat, image_sky, target_sky = hat_r, hat_n, sky_r, sky_n
@@ -273,25 +273,28 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     # everything below is in the unit of the target; a convolved science image is divided by the sum of its kernel
     middle = kernel_fit.at((model.shape[0] - 1) / 2, (model.shape[1] - 1) / 2)
     scale: Any = np.float32(1.0) if by_template else np.float32(middle.sum())
-    residual = second[0] - model
-    residual[bad] = 0
-    noise_i = np.float32((template if by_template else science).noise_correlation ** 2)
-    noise_t = np.float32((science if by_template else template).noise_correlation ** 2)
+    residual = np.subtract(second[0], model, out=model)
+    if bad.any():
+        residual[bad] = 0
+    noise_i = float((template if by_template else science).noise_correlation ** 2)
+    noise_t = float((science if by_template else template).noise_correlation ** 2)
     if not by_template and method.flux_order > 0:
         scale = kernel_fit.sums()
-    v_image, v_target = first[1] * noise_i, second[1] * noise_t
-    whitened = whitening(
-        psfs[0], psfs[1], middle, float(image_sky * noise_i), float(target_sky * noise_t), by_template, side
-    )
-    residual_hat = transform(pad(residual, grid))
-    s = _filtered(residual_hat, whitened.matched, grid, model.shape)
-    d = _filtered(residual_hat, whitened.white, grid, model.shape)
-    s_t = _filtered(target_hat, whitened.matched, grid, model.shape)
-    s_i = s_t - s
+    whitened = whitening(psfs[0], psfs[1], middle, image_sky * noise_i, target_sky * noise_t, by_template, side)
     k_t, k_i = whitened.matched, whitened.matched_image
-    v_hat = transform(pad(v_target, grid)) * transform_stamp(k_t**2, grid)
-    v_hat += transform(pad(v_image, grid)) * transform_stamp(k_i**2, grid)
-    v = image_of(v_hat, grid, model.shape)
+    residual_hat = transform_mirrored(residual, grid)
+    kernel_hat, work = transform_stamp(k_t, grid), np.empty_like(residual_hat)
+    s = image_of(np.multiply(residual_hat, kernel_hat, out=work), grid, residual.shape)
+    s_t = image_of(np.multiply(target_hat, kernel_hat, out=work), grid, residual.shape)
+    residual_hat *= transform_stamp(whitened.white, grid, out=work)
+    d = image_of(residual_hat, grid, residual.shape)
+    s_i = s_t - s
+    v_hat = transform_mirrored(second[1], grid, out=residual_hat)
+    v_hat *= transform_stamp(noise_t * k_t**2, grid, out=work)
+    of_image = transform_mirrored(first[1], grid, out=kernel_hat)
+    of_image *= transform_stamp(noise_i * k_i**2, grid, out=work)
+    v_hat += of_image
+    v = image_of(v_hat, grid, residual.shape)
     sigma_t, sigma_i = float(np.sqrt(target_sky * noise_t)), float(np.sqrt(image_sky * noise_i))
     v_sky = sigma_t**2 * (k_t**2).sum() + sigma_i**2 * (k_i**2).sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
@@ -304,35 +307,29 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     steady = np.minimum(np.abs(s_t), np.abs(s_i))
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
     snr = steady / np.sqrt(v)
-    for flux_of, seen, sky in ((science.flux, good_n, sky_n), (flux_r, good_r, sky_r)):
-        np.maximum(snr, flux_of / np.float32(np.sqrt(sky)), out=snr, where=missing & seen)
-    mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(whitened.psf))
+    if missing.any():
+        for flux_of, seen, sky in ((science.flux, good_n, sky_n), (flux_r, good_r, sky_r)):
+            np.maximum(snr, flux_of / np.float32(np.sqrt(sky)), out=snr, where=missing & seen)
+        mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(whitened.psf))
     # most of the light of a star that the edge cuts may lie beyond: half the S/N is enough
     mask_stars_cut_by_edges(mask, 2 * snr, EDGE_REACH * equivalent_fwhm(whitened.psf))
     # as for ZOGY: the variance is the one that gives the error of a matched filter's flux
     psf_power = float((whitened.psf**2).sum())
     unit = psf_power / whitened.unit_score**2
-    d_variance = v_target * np.float32(unit * (k_t**2).sum()) + v_image * np.float32(unit * (k_i**2).sum())
+    d_variance = second[1] * np.float32(unit * noise_t * (k_t**2).sum())
+    d_variance += first[1] * np.float32(unit * noise_i * (k_i**2).sum())
     d *= np.float32(1 / whitened.psf_sum)
     sign = np.float32(1 if by_template else -1)
     return ScoreParts(
-        flux=d * (sign / scale),
-        variance=d_variance / scale**2,
+        flux=np.multiply(d, sign / scale, out=d),
+        variance=np.divide(d_variance, scale**2, out=d_variance),
         mask=mask,
         psf=whitened.psf.astype(np.float32),
-        score=s * sign,
+        score=np.multiply(s, sign, out=s),
         score_variance=v,
         sides=((s_t, k_t, sigma_t, rms_t), (s_i, k_i, sigma_i, rms_i)),
         steady=steady,
     )
-
-
-def _filtered(
-    hat: NDArray[np.complex64], stamp: NDArray[np.float64], grid: tuple[int, int], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    product = transform_stamp(stamp, grid)
-    product *= hat
-    return image_of(product, grid, shape)
 
 
 def _grid(shape: tuple[int, ...], margin: int) -> tuple[int, int]:
@@ -363,10 +360,12 @@ def _steady(
     Each is smoothed with the PSF of the other.
     Images that share exposures differ by less than their noise.
     """
-    parts, sigmas = [], []
+    parts, sigmas, work = [], [], np.empty_like(image_hat)
     for hat, psf, sky in ((image_hat, psfs[1], image_sky), (target_hat, psfs[0], target_sky)):
         sigma = float(np.sqrt(sky * float((psf.astype(np.float64) ** 2).sum())))
-        part = _filtered(hat, psf.astype(np.float64), grid, good.shape)
+        filtered = transform_stamp(psf, grid, out=work)
+        filtered *= hat
+        part = image_of(filtered, grid, good.shape)
         part *= np.float32(1 / sigma)
         parts.append(part)
         sigmas.append(sigma)
