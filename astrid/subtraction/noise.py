@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from astrid.schema import MaskBit
 from astrid.subtraction.masks import SMALLEST_CORE, pixel_stencil, row_strips, running_maximum
@@ -48,14 +48,10 @@ def correct_edges(v: NDArray[np.float32], *kernels: NDArray[np.float64]) -> None
     total = sum(float((k**2).sum()) for k in kernels)
     for axis in (0, 1):
         reach = min(EDGE_REACH, v.shape[axis] // 2)
-        factor = np.zeros(reach)
-        for k in kernels:
-            rows = k if axis == 0 else k.T
-            for i in range(reach):
-                folded = rows[centre - i :].copy()  # from the first pixel of the image inwards
-                mirrored = rows[: centre - i][::-1]
-                folded[: len(mirrored)] += mirrored[: len(folded)]
-                factor[i] += float((folded**2).sum()) / total
+        factor, near = np.ones(reach), min(reach, centre)
+        for k in kernels:  # what a pixel and its mirror both add, twice their product, is the kernel folded on itself
+            folded = fft.irfft((fft.rfft(k, 2 * len(k), axis=axis) ** 2).sum(axis=1 - axis), 2 * len(k))
+            factor[:near] += folded[2 * (centre - np.arange(near)) - 1] / total
         low, high = (np.s_[:reach], np.s_[-reach:]) if axis == 0 else (np.s_[:, :reach], np.s_[:, -reach:])
         column = (factor[:, None] if axis == 0 else factor[None, :]).astype(np.float32)
         v[low] *= column
@@ -161,28 +157,29 @@ def wing_variance(
     Wings are known less well than cores, and differ more where the PSF varies. Each ring about a star has what the
     median of its own pixels shows, which a transient there does not move.
     """
-    wings = around < np.float32(WING_LIGHT) * running_maximum(around, 2 * WING_RINGS[-1] - 1)
+    wings = np.multiply(running_maximum(around, 2 * WING_RINGS[-1] - 1), np.float32(WING_LIGHT)) > around
     wings &= usable
     y, x = peaks
     offsets = np.array(list(pixel_stencil(WING_RINGS[-1])))
     distance = np.hypot(offsets[:, 0], offsets[:, 1])
     ny, nx = s.shape
-    out = np.zeros(s.shape, np.float32)
+    out = np.zeros(s.size, np.float32)
     for low, high in pairwise(WING_RINGS):
         ring = offsets[(distance >= low) & (distance < high)]
         rows, columns = y[:, None] + ring[:, 0], x[:, None] + ring[:, 1]
         inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
-        at = np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1)
-        there = inside & wings[at]
+        at = np.where(inside, rows * nx + columns, 0)
+        there = inside & wings.ravel()[at]
         count = there.sum(axis=1)
-        square = np.sort(np.where(there, s[at] ** 2, np.inf), axis=1)
+        square = np.where(there, s.ravel()[at] ** 2, np.inf)
+        square.sort(axis=1)
         median = square[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
-        noise = np.where(there, variance[at], 0).sum(axis=1) / np.maximum(count, 1)
+        noise = np.where(there, variance.ravel()[at], 0).sum(axis=1) / np.maximum(count, 1)
         excess = median / MEDIAN_CHI2 - noise
         sure = np.clip(excess / (WING_CHANCE * np.maximum(noise, 1e-30)) - 1, 0, 1)  # of what is no chance
         told = (count >= len(ring) / 3) & (sure > 0)
         excess *= sure
         for star in np.flatnonzero(told):
-            row, column = at[0][star][there[star]], at[1][star][there[star]]
-            out[row, column] = np.maximum(out[row, column], np.float32(excess[star]))
-    return out
+            pixels = at[star][there[star]]
+            out[pixels] = np.maximum(out[pixels], np.float32(excess[star]))
+    return out.reshape(s.shape)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from astrid.errors import AlgorithmError
 from astrid.image import Difference
-from astrid.subtraction.masks import running_maximum
+from astrid.subtraction.masks import row_strips, running_maximum
 from astrid.subtraction.noise import (
     FEWEST_STARS,
     STAR_SNR,
@@ -84,8 +84,8 @@ def finished(
     AlgorithmError
         If bright sources leave more than ``max_model_error`` of themselves.
     """
-    v, s, steady, usable = parts.score_variance * np.float32(noise**2), parts.score, parts.steady, parts.mask == 0
-    denominator = v.copy()
+    s, steady, usable = parts.score, parts.steady, parts.mask == 0
+    denominator = parts.score_variance * np.float32(noise**2)
     for part, kernel, sigma, rms in parts.sides:
         if rms > 0:
             denominator += astrometric_variance(part, kernel, noise * sigma, rms)
@@ -101,18 +101,19 @@ def finished(
             eps = float(model_error)
         centres = joined(bright_peaks(steady, denominator), saturated_cores(parts.mask))
         denominator += wing_variance(s, around, denominator, usable, centres)
-        around *= around
-        around -= v
-        np.maximum(around, 0, out=around)
-        around *= np.float32(eps**2)
-        denominator += around
+        for rows in row_strips(len(around)):
+            light = around[rows] ** 2
+            light -= parts.score_variance[rows] * np.float32(noise**2)
+            np.maximum(light, 0, out=light)
+            light *= np.float32(eps**2)
+            denominator[rows] += light
     np.sqrt(denominator, out=denominator)
     return Difference(
         flux=parts.flux,
         variance=parts.variance * np.float32(noise**2),
         mask=parts.mask,
         psf=parts.psf,
-        significance=s / denominator,
+        significance=np.divide(s, denominator, out=denominator),
     )
 
 
