@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from astrid.image import Image
 from astrid.subtraction.core import core_difference, core_kernels, core_template, proper_parts
@@ -48,12 +49,10 @@ def test_the_core_is_what_zogy_does_far_from_the_edges(pair):
 
 
 def devices():
-    torch = pytest.importorskip("torch")
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def test_arrays_and_tensors_give_the_same(pair):
-    torch = pytest.importorskip("torch")
     expected = run(pair)
     for device in devices():
         found = run(pair, lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device))  # noqa: B023
@@ -63,7 +62,6 @@ def test_arrays_and_tensors_give_the_same(pair):
 
 
 def test_the_parts_of_difference_and_score_run_on_tensors():
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
     arrays = [np.fft.rfft2(rng.normal(size=(16, 16))) for _ in range(4)]
     expected = proper_parts(*arrays, 1.0, 2.0)
