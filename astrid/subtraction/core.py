@@ -71,7 +71,7 @@ def core_template(template: Any, variance: Any, psf: NDArray[np.floating]) -> Co
         Odd stamp of NumPy, summing to one.
     """
     ft, shape = fourier_of(template), (int(template.shape[0]), int(template.shape[1]))
-    return CoreTemplate(shape, psf, ft.rfft2(template), _stamp_hat(psf, shape, template), ft.rfft2(variance))
+    return CoreTemplate(shape, psf, ft.rfft2(template), stamp_hat(psf, shape, template), ft.rfft2(variance))
 
 
 def core_kernels(template: CoreTemplate, psf: NDArray[np.floating], sn: float, sr: float) -> CoreKernels:
@@ -86,7 +86,7 @@ def core_kernels(template: CoreTemplate, psf: NDArray[np.floating], sn: float, s
     sn, sr : float
         Noise of the sky in science image and template.
     """
-    pn_hat, pr_hat = _stamp_hat(psf, template.shape, template.hat), template.psf_hat
+    pn_hat, pr_hat = stamp_hat(psf, template.shape, template.hat), template.psf_hat
     power_n = pn_hat.real**2 + pn_hat.imag**2
     power_r = pr_hat.real**2 + pr_hat.imag**2
     inverse = 1 / (sn**2 * power_r + sr**2 * power_n)
@@ -98,7 +98,7 @@ def core_kernels(template: CoreTemplate, psf: NDArray[np.floating], sn: float, s
     s_n, s_r = pn_hat.conj() * power_r, pr_hat.conj() * template.hat
     s_r *= power_n
     kn, kr = score_kernels(psf, template.psf, sn, sr)
-    v_n, v_r = (_stamp_hat(kernel**2, template.shape, template.hat) for kernel in (kn, kr))  # eq 26, 27
+    v_n, v_r = (stamp_hat(kernel**2, template.shape, template.hat) for kernel in (kn, kr))  # eq 26, 27
     v_r *= template.variance_hat
     return CoreKernels(template.shape, d_n, s_n, v_n, d_r, s_r, v_r)
 
@@ -151,7 +151,7 @@ def score_kernels(
     return kn, kr
 
 
-def _stamp_hat(stamp: NDArray[np.floating], shape: tuple[int, int], like: Any) -> Any:
+def stamp_hat(stamp: NDArray[np.floating], shape: tuple[int, int], like: Any) -> Any:
     """Return the transform of a stamp about pixel (0, 0), of the library and on the device of another array."""
     hat = transform_stamp(inner_part(stamp, shape), shape)
     library = type(like).__module__.partition(".")[0]
