@@ -127,10 +127,10 @@ def _fit(pair: Pair, basis: NDArray[np.float64], order: int, flux_order: int, ba
     weighted = design * weight[..., None].astype(np.float32)
     normal = np.matmul(weighted.transpose(0, 2, 1), design).astype(np.float64)
     right = np.matmul(weighted.transpose(0, 2, 1), left[..., None].astype(np.float32))[..., 0].astype(np.float64)
-    # the noise of the convolved image is no light: it adds to the matrix where two displacements are the same
-    if not pair.shares_noise:
-        normal[:, :n, :n] -= noises[:, None, None] * (flat @ flat.T)
-        right[:, :n] += noises[:, None] * (flat @ inner(pair.start, half).ravel())
+    # the noise of the convolved image is no light
+    of_noise = flat @ pair.noise_matrix()
+    normal[:, :n, :n] -= noises[:, None, None] * (of_noise @ flat.T)
+    right[:, :n] += noises[:, None] * (of_noise @ inner(pair.start, half).ravel())
     prior = _prior(pair, flat, order, flux_order, normal)
 
     keep = np.ones(len(y), bool)

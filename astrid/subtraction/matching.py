@@ -18,6 +18,7 @@ from astrid.errors import AlgorithmError
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
+from astrid.subtraction.autocorrelation import noise_matrix
 from astrid.subtraction.fourier import image_of, transform_mirrored, transform_stamp
 from astrid.subtraction.kernels import WINGS, SpatialKernel, kernel_between, usual_half_width
 from astrid.subtraction.masks import (
@@ -45,6 +46,8 @@ TELLING_SNR = 200.0  # of stars whose residuals tell the error of the model from
 REJECTED_REACH = 2  # px about what a fit left out
 EDGE_REACH = 1.5  # times the FWHM, how far the residual of a star goes that the edge of the image cuts
 STARS_PER_ORDER = (5, 20, 60)  # as many are needed for polynomials of order 0, 1, 2
+AS_SHARP = 1.15  # ratio of widths up to which a kernel can sharpen the wider image
+AS_NOISY = 1.25  # ratio of variances of the sky up to which noise does not decide
 SHARED = 0.7  # of their noise, by which images differ at most that share it
 SOURCE_SIGMA = 10.0  # of the pixels that a fit uses, in both images
 PREDICTION_SOFTENING = 1e-3  # Wiener constant of the kernel that predicts masked science pixels
@@ -102,6 +105,12 @@ class Pair:
         """Shape of the images."""
         return self.target.shape[0], self.target.shape[1]
 
+    def noise_matrix(self) -> NDArray[np.float64]:
+        """Return how the noise of the image at two pixels of the kernel is correlated: (n, n), n = (2 half + 1)**2."""
+        if self.shares_noise:
+            return np.zeros(((2 * self.half + 1) ** 2,) * 2)
+        return noise_matrix(self.image, self.image_variance, self.good, self.steady, SOURCE_SIGMA, self.half)
+
 
 @dataclass(frozen=True)
 class KernelMatching:
@@ -112,7 +121,7 @@ class KernelMatching:
     flux_ratio : float
         Template flux times this equals science flux; the fit starts from it.
     convolve : "auto", "template" or "science"
-        Which image is convolved; "auto" takes the one with the sharper PSF.
+        Which image is convolved; "auto" takes the sharper one, of nearly equal ones that with less noise.
     half_width : int or None
         Of the kernel, in pixels; None takes it from the PSFs, 4 to 8.
     order : int
@@ -173,11 +182,19 @@ class KernelMatching:
     def fit(self, pair: Pair) -> SpatialKernel:
         """Fit the kernel that makes ``pair.image`` the target."""
 
-    def convolves_template(self, science: Image, template: Image) -> bool:
-        """Whether it is the template that is convolved, not the science image."""
-        if self.convolve == "auto":
-            return equivalent_fwhm(template.psf) <= equivalent_fwhm(science.psf)
-        return self.convolve == "template"
+    def convolves_template(self, science: Image, template: Image, sky_n: float, sky_r: float) -> bool:
+        """Whether it is the template that is convolved, not the science image, whose skies have these variances.
+
+        What is convolved is the sharper image; of two that are equally sharp, as nearly as a kernel can make up for,
+        the one with less noise, which a fit takes for light.
+        """
+        if self.convolve != "auto":
+            return self.convolve == "template"
+        wider = equivalent_fwhm(template.psf) / equivalent_fwhm(science.psf)
+        noisier = sky_r / sky_n
+        if max(wider, 1 / wider) < AS_SHARP and max(noisier, 1 / noisier) > AS_NOISY:
+            return noisier < 1
+        return wider <= 1
 
     def __call__(self, science: Image, template: Image) -> Difference:
         """Subtract; see `astrid.subtraction.base.Subtractor`.
@@ -228,7 +245,7 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     variance_n = np.where(good_n, science.variance, 1).astype(np.float32, copy=False)
     variance_r = np.where(good_r, template.variance, 1).astype(np.float32, copy=False) * ratio**2
     sky_n, sky_r = sky_variance(variance_n, good_n), sky_variance(variance_r, good_r)
-    by_template = method.convolves_template(science, template)
+    by_template = method.convolves_template(science, template, sky_n, sky_r)
     psfs = (template.psf, science.psf) if by_template else (science.psf, template.psf)
     half = method.half_width or usual_half_width(*psfs) + method.wider
     side = max(*science.psf.shape, *template.psf.shape)

@@ -72,6 +72,7 @@ class _Fit:
         self.variance += (MODEL_ERROR * np.maximum(pair.target, 0)) ** 2
         self.root = _root_weight(pair, self.variance)
         self.rows, self.columns = (scaled(np.arange(n), n).astype(np.float32) for n in pair.shape)
+        self.noise_matrix = pair.noise_matrix()
         self.varies = np.array([i + j <= flux_order for i, j in self.powers])
 
     def solved(self) -> SpatialKernel:
@@ -193,12 +194,10 @@ class _Fit:
         )
 
     def noise(self, weight: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return what the noise of the convolved image adds to the matrix, where two displacements are the same."""
+        """Return what white noise of the convolved image adds to the matrix where two displacements are the same."""
         power = (weight * self.pair.image_variance)[::2, ::2].astype(np.float64) * 4
         v, u = self.rows[::2].astype(np.float64), self.columns[::2].astype(np.float64)
         total = np.zeros((self.n_terms, self.n_terms))
-        if self.pair.shares_noise:
-            return total
         for (a, (i, j)), (b, (k, m)) in combinations_with_replacement(enumerate(self.powers), 2):
             total[a, b] = total[b, a] = v ** (i + k) @ power @ u ** (j + m)
         return total
@@ -242,7 +241,7 @@ class _Fit:
                 self.transform_columns(across, i, hat)
                 slopes[term] = _correlation(pair.image_hat, hat, self.half, pair.grid).ravel()
         flat = inner(self.stamps, self.half)[: len(noise)].reshape(len(noise), -1)
-        slopes += noise @ flat
+        slopes += noise @ flat @ self.noise_matrix
         change = flat.copy()
         change[0] -= self.start.ravel()
         slopes -= np.einsum("aij,aj->ai", prior, change)

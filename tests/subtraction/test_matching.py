@@ -50,14 +50,54 @@ def off_stars(*images):
     return away
 
 
+def blank(fwhm):
+    return Image(
+        np.zeros((40, 40), np.float32), np.ones((40, 40), np.float32), np.zeros((40, 40), np.uint16), psf_image(fwhm)
+    )
+
+
 @KERNEL_METHODS
 def test_the_sharper_image_is_convolved_unless_told_otherwise(cls):
-    sharp, broad = (Image(np.zeros((40, 40), np.float32), np.ones((40, 40), np.float32),
-                          np.zeros((40, 40), np.uint16), psf_image(fwhm)) for fwhm in (2.2, 3.1))  # fmt: skip
-    assert cls().convolves_template(broad, sharp)
-    assert not cls().convolves_template(sharp, broad)
-    assert cls(convolve="template").convolves_template(sharp, broad)
-    assert not cls(convolve="science").convolves_template(broad, sharp)
+    sharp, broad = blank(2.2), blank(3.1)
+    assert cls().convolves_template(broad, sharp, 1.0, 1.0)
+    assert not cls().convolves_template(sharp, broad, 1.0, 1.0)
+    assert cls(convolve="template").convolves_template(sharp, broad, 1.0, 1.0)
+    assert not cls(convolve="science").convolves_template(broad, sharp, 1.0, 1.0)
+
+
+@KERNEL_METHODS
+def test_of_two_that_are_about_as_sharp_the_one_with_less_noise_is_convolved(cls):
+    sharp, broad = blank(2.2), blank(2.35)
+    assert cls().convolves_template(sharp, broad, 4.0, 1.0)
+    assert not cls().convolves_template(broad, sharp, 1.0, 4.0)
+    assert not cls().convolves_template(sharp, broad, 1.1, 1.0)  # about as noisy: the sharper one
+
+
+@KERNEL_METHODS
+def test_correlated_noise_of_the_convolved_image_does_not_flatten_the_kernel(cls):
+    """The ideal kernel between equal PSFs is a point, whatever the noise."""
+    images = []
+    for seed in (1, 2):
+        clean, _, _, _ = field(2.6, 1e-9, seed)
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=clean.flux.shape), 0.9)
+        noise *= np.sqrt(SKY) / noise.std()
+        images.append(
+            replace(clean, flux=(clean.flux + noise).astype(np.float32), variance=np.full_like(clean.flux, SKY))
+        )
+    kernels = []
+    method = cls(convolve="template", order=0)
+
+    class Watched(cls):
+        def fit(self, pair):
+            kernels.append(super().fit(pair).at(SIDE / 2, SIDE / 2))
+            return super().fit(pair)
+
+    difference = Watched(convolve=method.convolve, order=0)(*images)
+    middle = len(kernels[0]) // 2
+    assert kernels[0].sum() == pytest.approx(1, abs=0.01)
+    assert kernels[0][middle, middle] == pytest.approx(1, abs=0.05)
+    away = off_stars(*images) & (difference.mask == 0)
+    assert away.sum() > 10_000
 
 
 @KERNEL_METHODS
