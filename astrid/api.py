@@ -11,6 +11,7 @@ from astrid.detection.matched_filter import MatchedFilter
 from astrid.errors import AlgorithmError
 from astrid.image import Difference, Exposure, Image
 from astrid.imaging.preprocess import Preprocess
+from astrid.imaging.psffield import with_local_psf
 from astrid.skygrid import Tile, footprint_of, sky_tiles
 from astrid.stores.readers import open_cube
 from astrid.subtraction import Subtractor
@@ -73,7 +74,7 @@ def _common_tile(template: Exposure, science: Exposure) -> Tile:
 
 
 def subtract(science: Image, template: Image, method: str | Subtractor = "zogy") -> Difference:
-    """Subtract a template from a science image.
+    """Subtract a template from a science image; the PSF of the difference varies as that of the science image.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def subtract(science: Image, template: Image, method: str | Subtractor = "zogy")
         if method not in METHODS:
             raise ValueError(f"no method {method!r}; there are {', '.join(sorted(METHODS))}")
         method = METHODS[method]()
-    return method(science, template)
+    return with_local_psf(method(science, template), science)
 
 
 def detect(difference: Difference, detector: Detector | None = None, *, threshold: float = 5.0) -> Detections:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from astrid.schema import MaskBit
+from astrid.schema import N_FIELD_TERMS, MaskBit
 
 FloatArray = NDArray[np.float32]
 MaskArray = NDArray[np.uint16]
@@ -32,6 +32,43 @@ def _check_psf(owner: str, psf: NDArray[Any] | None) -> None:
         raise ValueError(f"{owner}.psf must sum to one, got {total:.6g}; divide it by its sum")
 
 
+def _check_terms(owner: str, psf: NDArray[Any], terms: NDArray[Any] | None) -> None:
+    if terms is not None and terms.shape != (N_FIELD_TERMS, *psf.shape):
+        raise ValueError(f"{owner}.psf_terms must be {(N_FIELD_TERMS, *psf.shape)}, got {terms.shape}")
+
+
+def field_terms(y: ArrayLike, x: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the polynomials by which a PSF varies over an image, (n, 5).
+
+    Legendre polynomials ``v, u, v u, P2(v), P2(u)`` of the place, v (down) and u (across) running from -1 to 1 over the
+    image: the mean of each over the image is zero.
+
+    Parameters
+    ----------
+    y, x : (n,) arrays
+        Places in pixels.
+    shape : (int, int)
+        Of the image.
+    """
+    v, u = (
+        2 * np.atleast_1d(np.asarray(a, np.float64)) / max(n - 1, 1) - 1 for a, n in zip((y, x), shape, strict=True)
+    )
+    return np.stack([v, u, v * u, (3 * v**2 - 1) / 2, (3 * u**2 - 1) / 2], axis=1)
+
+
+def psf_at(
+    psf: NDArray[Any], terms: NDArray[Any] | None, y: ArrayLike, x: ArrayLike, shape: tuple[int, ...]
+) -> FloatArray:
+    """Return the PSF at each place, (n, py, px): the mean one plus its terms times `field_terms`.
+
+    Beyond the edges of the image it is that of the nearest edge.
+    """
+    y, x = (np.clip(np.atleast_1d(np.asarray(a, np.float64)), 0, n - 1) for a, n in zip((y, x), shape, strict=True))
+    if terms is None:
+        return np.broadcast_to(psf, (len(y), *psf.shape))
+    return np.asarray(psf + np.tensordot(field_terms(y, x, shape), terms, axes=1), np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One calibrated image on the pixel grid of a tile.
@@ -47,11 +84,13 @@ class Image:
     mask : (ny, nx) uint16 array
         Bits named in `astrid.schema.MaskBit`; zero means good.
     psf : (py, px) float32 array
-        Point-spread function at the tile centre, odd-sided, summing to one.
+        Point-spread function, the mean over the tile, odd-sided, summing to one.
     noise_correlation : float
         Measured ratio of PSF-filtered noise to what ``variance`` predicts.
     astrometric_rms : float
         Registration error per axis, in pixels.
+    psf_terms : (5, py, px) float32 array or None
+        What the PSF changes by with each of `field_terms`, summing to zero; None where it is not known to vary.
     """
 
     flux: FloatArray
@@ -60,14 +99,20 @@ class Image:
     psf: FloatArray
     noise_correlation: float = 1.0
     astrometric_rms: float = 0.0
+    psf_terms: FloatArray | None = None
 
     def __post_init__(self) -> None:
         _check_shapes("Image", self.flux, variance=self.variance, mask=self.mask)
         _check_psf("Image", self.psf)
+        _check_terms("Image", self.psf, self.psf_terms)
         if not self.noise_correlation > 0:
             raise ValueError(f"noise_correlation must be positive, got {self.noise_correlation}")
         if not self.astrometric_rms >= 0:
             raise ValueError(f"astrometric_rms must not be negative, got {self.astrometric_rms}")
+
+    def psf_at(self, y: ArrayLike, x: ArrayLike) -> FloatArray:
+        """Return the PSF at each place, (n, py, px)."""
+        return psf_at(self.psf, self.psf_terms, y, x, self.flux.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +134,8 @@ class Difference:
         Point-spread function of ``flux``, odd-sided, summing to one.
     significance : (ny, nx) float32 array
         Signed detection score (S_corr for ZOGY) of unit standard deviation in noise.
+    psf_terms : (5, py, px) float32 array or None
+        As of `Image`.
     """
 
     flux: FloatArray
@@ -96,6 +143,7 @@ class Difference:
     mask: MaskArray
     psf: FloatArray
     significance: FloatArray
+    psf_terms: FloatArray | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(
@@ -106,6 +154,11 @@ class Difference:
             significance=self.significance,
         )
         _check_psf("Difference", self.psf)
+        _check_terms("Difference", self.psf, self.psf_terms)
+
+    def psf_at(self, y: ArrayLike, x: ArrayLike) -> FloatArray:
+        """Return the PSF at each place, (n, py, px)."""
+        return psf_at(self.psf, self.psf_terms, y, x, self.flux.shape)
 
     @property
     def unusable(self) -> MaskArray:

@@ -11,7 +11,7 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class MaskBit(IntFlag):
@@ -46,6 +46,8 @@ class CandidateFlag(IntFlag):
 CELL_DIMS = ("tile", "epoch", "band")
 PIXEL_DIMS = ("y", "x")
 PSF_DIMS = ("py", "px")
+TERM_DIMS = ("pterm", *PSF_DIMS)
+N_FIELD_TERMS = 5  # polynomials by which a PSF varies over the tile
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ CUBE = (
     _pixels("flux", "float32", "{flux}", "background-subtracted flux per pixel"),
     _pixels("variance", "float32", "{flux}2", "white-equivalent variance of flux"),
     _pixels("mask", "uint16", "1", "what is wrong with a pixel; zero is good"),
-    Variable("psf", CELL_DIMS + PSF_DIMS, "float32", "1", "point-spread function at the tile centre"),
+    Variable("psf", CELL_DIMS + PSF_DIMS, "float32", "1", "point-spread function, mean over the tile"),
+    Variable(
+        "psf_terms", CELL_DIMS + TERM_DIMS, "float32", "1", "what psf changes by with each polynomial of the place"
+    ),
     _number("mjd", "float64", "d", "time of mid-exposure, MJD (UTC)"),
     _number("exposure_time", "float64", "s", "exposure time"),
     _number("zero_point", "float64", "mag", "AB magnitude of one flux unit; NaN where unknown"),
@@ -94,6 +99,8 @@ CUBE = (
     _number("n_stars", "int32", "1", "stars used for the registration"),
     _number("exposure_id", "str", "", "the exposure this cell was made from"),
     _number("psf_origin", "str", "", "where the PSF came from"),
+    _number("psf_error", "float64", "1", "what the PSF leaves of held-out stars beyond the noise, rms over their own"),
+    _number("psf_chi2", "float64", "1", "median reduced chi-squared of held-out stars"),
 )
 
 TEMPLATE_DIMS = ("tile", "band")
@@ -372,6 +379,8 @@ CELLS = _table(
     ("coverage", _F, "1"),
     ("n_stars", _I, ""),
     ("psf_origin", _S, ""),
+    ("psf_error", _F, "1"),
+    ("psf_chi2", _F, "1"),
     ("template_id", _S, ""),
     ("score_width", _F, "1"),
     ("noise_correction", _F, "1"),

@@ -53,8 +53,8 @@ def psf_flux(
     flux, variance, mask : (ny, nx) arrays
         Image, its white-equivalent variance, and where it must not be used
         (any value but zero).
-    psf : (py, px) array
-        Point-spread function, odd-sided, summing to one.
+    psf : (py, px) or (n, py, px) array
+        Point-spread function, odd-sided, summing to one; or the one at each position.
     y, x : (n,) arrays
         Positions in pixels.
 
@@ -70,14 +70,16 @@ def psf_flux(
         raise ValueError(f"y is {ys.shape} but x is {xs.shape}")
     if not (np.isfinite(ys).all() and np.isfinite(xs).all()):
         raise ValueError("y and x must be finite")
+    if psf.ndim == 3 and len(psf) != len(ys):
+        raise ValueError(f"there are {len(psf)} PSFs for {len(ys)} positions")
     usable = (mask == 0) & np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
     out = np.full((4, len(ys)), np.nan)
     for first in range(0, len(ys), POSITIONS_AT_A_TIME):
         at = slice(first, first + POSITIONS_AT_A_TIME)
-        p = shifted_psfs(psf, ys[at], xs[at])
-        w = cut_windows(usable, ys[at], xs[at], psf.shape, fill=False)
-        d = np.where(w, cut_windows(flux, ys[at], xs[at], psf.shape), 0).astype(np.float64)
-        v = np.where(w, cut_windows(variance, ys[at], xs[at], psf.shape), 1).astype(np.float64)
+        p = shifted_psfs(psf[at] if psf.ndim == 3 else psf, ys[at], xs[at])
+        w = cut_windows(usable, ys[at], xs[at], p.shape[1:], fill=False)
+        d = np.where(w, cut_windows(flux, ys[at], xs[at], p.shape[1:]), 0).astype(np.float64)
+        v = np.where(w, cut_windows(variance, ys[at], xs[at], p.shape[1:]), 1).astype(np.float64)
         out[:, at] = _fit(d, v, w, p)
     return PsfFlux(*out)
 
@@ -96,15 +98,15 @@ def _fit(d: Floats, v: Floats, w: NDArray[np.bool_], p: Floats) -> Floats:
 
 
 def shifted_psfs(psf: NDArray[Any], y: Floats, x: Floats) -> Floats:
-    """PSF stamps moved by the sub-pixel part of each position, shape (n, py, px).
+    """PSF stamps moved by the sub-pixel part of each position, shape (n, py, px); one PSF for all or one for each.
 
     Moved in Fourier space, which is exact for a PSF sampled well enough.
     """
     dy, dx = y - np.rint(y), x - np.rint(x)
-    ramp_y = np.exp(-2j * np.pi * dy[:, None] * np.fft.fftfreq(psf.shape[0]))
-    ramp_x = np.exp(-2j * np.pi * dx[:, None] * np.fft.rfftfreq(psf.shape[1]))
+    ramp_y = np.exp(-2j * np.pi * dy[:, None] * np.fft.fftfreq(psf.shape[-2]))
+    ramp_x = np.exp(-2j * np.pi * dx[:, None] * np.fft.rfftfreq(psf.shape[-1]))
     hat = np.fft.rfft2(psf.astype(np.float64)) * ramp_y[:, :, None] * ramp_x[:, None, :]
-    return np.fft.irfft2(hat, psf.shape)
+    return np.fft.irfft2(hat, psf.shape[-2:])
 
 
 def cut_windows(image: NDArray[Any], y: Floats, x: Floats, shape: tuple[int, ...], *, fill: Any = 0) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from astrid.imaging.badpixels import find_suspects
 from astrid.imaging.calibration import AB_OF_NJY, Calibrated, calibrate, mask_cosmic_rays
 from astrid.imaging.noise import noise_correlation
 from astrid.imaging.photometry import psf_flux
-from astrid.imaging.psf import ConstantPsf, measure_psf, psf_fwhm, resized, transformed
+from astrid.imaging.psf import ConstantPsf, VaryingPsf, judged, measure_psf, psf_fwhm, resized, transformed
 from astrid.imaging.registration import Base, Floats, Registration, match_nearest, register
 from astrid.imaging.resampling import Resampling, coordinate_map, resample
 from astrid.imaging.sourcenoise import measure_source_noise
@@ -263,7 +263,8 @@ class Preprocess:
                 f"registered to {rms:.2f} px rms on {registration.n_stars} stars, "
                 f"{self.max_astrometric_rms:g} allowed (preprocess.max_astrometric_rms)"
             )
-        image = Image(flux, variance, mask, psf.psf, astrometric_rms=rms if np.isfinite(rms) else 0.0)
+        error_of_place = rms if np.isfinite(rms) else 0.0
+        image = Image(flux, variance, mask, psf.psf, astrometric_rms=error_of_place, psf_terms=psf.terms)
         numbers = {
             "seeing_fwhm": psf_fwhm(psf.psf),
             "background": calibrated.background * scale,
@@ -275,11 +276,13 @@ class Preprocess:
             "coverage": coverage,
             "n_stars": registration.n_stars,
             "psf_origin": psf.origin,
+            "psf_error": psf.quality.error,
+            "psf_chi2": psf.quality.chi2,
             "zero_point": AB_OF_NJY if calibrated.unit == "nJy" else float("nan"),
         }
         return Cell(image, numbers)
 
-    def _native_psf(self, exposure: Exposure, calibrated: Calibrated, stars: StarList) -> ConstantPsf:
+    def _native_psf(self, exposure: Exposure, calibrated: Calibrated, stars: StarList) -> ConstantPsf | VaryingPsf:
         if exposure.psf is not None:  # the fluxes of reference stars and of cells rest on the same PSF
             return ConstantPsf(resized(exposure.psf, self.psf_size), "supplied")
         flux, variance, mask = calibrated.flux, calibrated.variance, calibrated.mask
@@ -298,7 +301,7 @@ class Preprocess:
         return register(stars, reference, base, search_pixels=self.search_pixels)
 
 
-def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> FloatArray:
+def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf | VaryingPsf) -> FloatArray:
     """Return the variance with the sources' own noise: from the gain, else as measured on the stars."""
     slope = source_noise(calibrated, stars, psf)
     if slope == 0:
@@ -306,7 +309,7 @@ def with_source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf)
     return (calibrated.variance + np.float32(slope) * np.maximum(calibrated.flux, 0)).astype(np.float32)
 
 
-def _noise_of_stars(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> FloatArray:
+def _noise_of_stars(calibrated: Calibrated, stars: StarList, psf: ConstantPsf | VaryingPsf) -> FloatArray:
     """Return the variance with source noise, except of light that no neighbour shares and no star makes."""
     edge = np.pad(calibrated.flux, 1, mode="edge")
     around = edge[:-2, 1:-1] + edge[2:, 1:-1] + edge[1:-1, :-2] + edge[1:-1, 2:]
@@ -315,7 +318,7 @@ def _noise_of_stars(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -
     return np.asarray(variance, np.float32)
 
 
-def source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf) -> float:
+def source_noise(calibrated: Calibrated, stars: StarList, psf: ConstantPsf | VaryingPsf) -> float:
     """Return the variance that one unit of source flux brings: from the gain, else as measured on the stars."""
     if calibrated.variance_per_flux is not None:
         return calibrated.variance_per_flux
@@ -368,10 +371,12 @@ def _cell_psf(
     mask: NDArray[np.uint16],
     stars: StarList,
     size: int,
-) -> ConstantPsf:
+) -> ConstantPsf | VaryingPsf:
     if exposure.psf is not None:
-        return ConstantPsf(transformed(exposure.psf, _scale_and_rotation(registration, flux.shape), size), "supplied")
-    return measure_psf(flux, variance, mask, stars, size=size, fwhm=_seeing(stars))
+        psf = transformed(exposure.psf, _scale_and_rotation(registration, flux.shape), size)
+        quality = judged(psf, flux, variance, mask, stars, fwhm=_seeing(stars))
+        return ConstantPsf(psf, "supplied", quality=quality)
+    return measure_psf(flux, variance, mask, stars, size=size, fwhm=_seeing(stars), vary=True)
 
 
 def _scale_and_rotation(registration: Registration, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -7,15 +7,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, spatial
+from scipy import ndimage
 
-from astrid.image import FloatArray, MaskArray
+from astrid.image import FloatArray, MaskArray, psf_at
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm, shifted_psfs
-from astrid.imaging.stars import StarList, stellar_fwhm
+from astrid.imaging.psffield import UNKNOWN, PsfQuality, fit_psf_field, judge_psf
+from astrid.imaging.stars import StarList
+from astrid.imaging.starstamps import MIN_STARS, centred_on, centroid, cut_stars, robust_mean
 
-MIN_STARS = 3
-MAX_STARS = 150
-MIN_SNR = 30.0
 MOFFAT_BETA = 3.5
 SAME_GRID = 0.05  # px by which the edge of a PSF may be displaced without being resampled
 WING_ORDERS = (1, 2, 3, 4)  # of the angle, as which wings may vary
@@ -48,23 +47,69 @@ class ConstantPsf:
         "stars (n)", "moffat" or "supplied".
     uncertainty : float
         Relative error of its peak.
+    quality : PsfQuality
+        On stars it was not made from.
     """
 
     psf: FloatArray
     origin: str
     uncertainty: float = 0.0
+    quality: PsfQuality = UNKNOWN
+
+    @property
+    def terms(self) -> None:
+        """It does not vary."""
 
     def at(self, y: float, x: float) -> FloatArray:
         """Return the PSF, which is the same everywhere."""
         return self.psf
 
 
-def measure_psf(
-    flux: FloatArray, variance: FloatArray, mask: MaskArray, stars: StarList, *, size: int, fwhm: float
-) -> ConstantPsf:
-    """Measure a constant PSF from the clean stars of an image.
+@dataclass(frozen=True, eq=False)
+class VaryingPsf:
+    """A PSF whose shape changes over the image as polynomials of the place; see `astrid.imaging.psffield`.
 
-    Each star's stamp is moved to its centre in Fourier space, divided by its flux
+    Attributes
+    ----------
+    psf : (py, px) float32 array
+        Mean over the image, summing to one.
+    terms : (5, py, px) float32 array
+        What it changes by with each of `astrid.image.field_terms`, summing to zero.
+    shape : (int, int)
+        Of the image.
+    origin : str
+        "stars (n, order m)".
+    uncertainty : float
+        Relative error of its peak.
+    quality : PsfQuality
+        On stars it was not made from.
+    """
+
+    psf: FloatArray
+    terms: FloatArray
+    shape: tuple[int, ...]
+    origin: str
+    uncertainty: float = 0.0
+    quality: PsfQuality = UNKNOWN
+
+    def at(self, y: float, x: float) -> FloatArray:
+        """Return the PSF at a place; beyond the edges of the image that of the nearest edge."""
+        return np.asarray(psf_at(self.psf, self.terms, y, x, self.shape)[0])
+
+
+def measure_psf(
+    flux: FloatArray,
+    variance: FloatArray,
+    mask: MaskArray,
+    stars: StarList,
+    *,
+    size: int,
+    fwhm: float,
+    vary: bool = False,
+) -> ConstantPsf | VaryingPsf:
+    """Measure the PSF from the clean stars of an image.
+
+    Each star's stamp is moved in Fourier space to where the mean fits it best, divided by its flux
     and averaged by inverse variance; pixels and stars far from the mean are
     rejected. In the wings, where one pixel is all noise, the mean over a ring takes
     over, times how the rings vary with the angle. With fewer than three stars it is a Moffat profile of
@@ -80,11 +125,13 @@ def measure_psf(
         Side of the PSF, odd.
     fwhm : float
         Width for the fall-back, in pixels.
+    vary : bool
+        Whether to let it vary over the image, where held-out stars are then described better.
 
     Returns
     -------
-    ConstantPsf
-        (size, size), its origin says from how many stars.
+    ConstantPsf or VaryingPsf
+        (size, size), its origin says from how many stars, and if it varies.
 
     Raises
     ------
@@ -93,33 +140,33 @@ def measure_psf(
     """
     if size % 2 == 0 or size < 9:
         raise ValueError(f"psf_size must be odd and at least 9, got {size}")
-    half = size // 2
-    ny, nx = flux.shape
-    inside = (stars.y > half) & (stars.y < ny - 1 - half) & (stars.x > half) & (stars.x < nx - 1 - half)
-    use = stars[stars.is_clean & inside & (stars.snr > MIN_SNR)]
-    if len(use) >= MIN_STARS:  # galaxies and blends are wider than the stars, hot pixels sharper
-        width = stellar_fwhm(use.fwhm)
-        off = np.abs(use.fwhm - width)
-        spread = max(1.4826 * float(np.median(off[off < 0.3 * width])), 0.03 * width)
-        use = use[np.asarray(np.abs(use.fwhm - width) < 3 * spread, bool)][:MAX_STARS]
-    if len(use) < MIN_STARS:
-        return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
-    bad = cut_windows((mask != 0).astype(np.uint8), use.y, use.x, (size, size)) > 0
-    bad |= _neighbours(use, stars, size, radius=1.5 * fwhm)
-    stamps = cut_windows(flux, use.y, use.x, (size, size)).astype(np.float64)
-    noise = cut_windows(variance, use.y, use.x, (size, size)).astype(np.float64)
-    y, x = np.indices((size, size)) - half
-    core = np.hypot(y, x) <= 1.5 * fwhm
-    whole = np.asarray(~(bad & core).any(axis=(1, 2)), bool)
-    stamps, noise, bad = stamps[whole], noise[whole], bad[whole]
-    use = use[whole]
-    if len(use) < MIN_STARS:
-        return ConstantPsf(moffat(size, fwhm), f"moffat ({len(use)} stars)", 0.1)
-    centred = _centred(stamps, use.y, use.x)
-    mean, total, kept = _robust_mean(centred, noise, bad, core)
-    psf = _smooth_wings(mean, fwhm)
-    scatter = np.std(centred[kept][:, half, half] / total[kept]) / np.sqrt(kept.sum()) / max(psf[half, half], 1e-6)
-    return ConstantPsf(psf, f"stars ({int(kept.sum())})", float(scatter))
+    seen = cut_stars(flux, variance, mask, stars, size=size, fwhm=fwhm)
+    if len(seen) < MIN_STARS:
+        return ConstantPsf(moffat(size, fwhm), f"moffat ({len(seen)} stars)", 0.1)
+    seen = centred_on(robust_mean(seen), seen)
+    dy, dx = centroid(robust_mean(seen).psf, seen.fwhm)  # their mean is at the place that is theirs by definition
+    seen = seen.moved(np.full(len(seen), dy), np.full(len(seen), dx))
+    mean, half = robust_mean(seen), size // 2
+    psf = _smooth_wings(mean.psf, seen.fwhm)
+    n = int(mean.kept.sum())
+    scatter = np.std(seen.centred[mean.kept][:, half, half] / mean.flux[mean.kept]) / np.sqrt(n)
+    uncertainty = float(scatter / max(mean.psf[half, half], 1e-6))
+    field = fit_psf_field(seen, mean, psf.astype(np.float64), flux.shape, vary=vary)
+    if field.terms is None:
+        origin = f"stars ({n})" if not vary else f"stars ({n}, constant)"
+        return ConstantPsf(psf, origin, uncertainty, field.quality)
+    whole = np.asarray(field.psf / field.psf.sum(), np.float32)
+    return VaryingPsf(whole, field.terms, flux.shape, f"stars ({n}, order {field.order})", uncertainty, field.quality)
+
+
+def judged(
+    psf: FloatArray, flux: FloatArray, variance: FloatArray, mask: MaskArray, stars: StarList, *, fwhm: float
+) -> PsfQuality:
+    """Return how well a PSF that came with an image describes its stars; with fewer than three nothing is known."""
+    seen = cut_stars(flux, variance, mask, stars, size=psf.shape[0], fwhm=fwhm)
+    if len(seen) < MIN_STARS:
+        return UNKNOWN
+    return judge_psf(seen, robust_mean(seen), psf.astype(np.float64))
 
 
 def moffat(size: int, fwhm: float, beta: float = MOFFAT_BETA) -> FloatArray:
@@ -184,60 +231,6 @@ def transformed(psf: FloatArray, matrix: NDArray[np.float64], size: int) -> Floa
 def psf_fwhm(psf: NDArray[np.floating]) -> float:
     """Return the FWHM, in pixels, of the Gaussian with a PSF's noise-equivalent area."""
     return equivalent_fwhm(psf)
-
-
-def _neighbours(use: StarList, stars: StarList, size: int, radius: float) -> NDArray[np.bool_]:
-    """Return the pixels of each star's stamp that lie near another source."""
-    half = size // 2
-    covered = np.zeros((len(use), size, size), bool)
-    offsets = np.arange(size) - half
-    tree = spatial.cKDTree(np.column_stack([stars.y, stars.x]))
-    near = np.asarray(tree.query_ball_point(np.column_stack([use.y, use.x]), half * 1.5 + radius), object)
-    for i, others in enumerate(near):
-        row, column = np.rint(use.y[i]), np.rint(use.x[i])
-        for j in others:
-            dy, dx = stars.y[j] - row, stars.x[j] - column
-            if np.hypot(stars.y[j] - use.y[i], stars.x[j] - use.x[i]) > 1.0:
-                covered[i] |= np.hypot(offsets[:, None] - dy, offsets[None, :] - dx) < radius
-    return covered
-
-
-def _centred(stamps: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move each stamp so that its star is at the centre of the central pixel."""
-    shape = stamps.shape[1:]
-    dy, dx = y - np.rint(y), x - np.rint(x)
-    ramp_y = np.exp(2j * np.pi * dy[:, None] * np.fft.fftfreq(shape[0]))
-    ramp_x = np.exp(2j * np.pi * dx[:, None] * np.fft.rfftfreq(shape[1]))
-    hat = np.fft.rfft2(stamps) * ramp_y[:, :, None] * ramp_x[:, None, :]
-    return np.fft.irfft2(hat, shape)
-
-
-def _robust_mean(
-    stamps: NDArray[np.float64], noise: NDArray[np.float64], bad: NDArray[np.bool_], core: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean stamp, flux of each star, and which stars were kept."""
-    psf = np.median(stamps / stamps[:, core].sum(axis=1)[:, None, None], axis=0)
-    kept = np.ones(len(stamps), bool)
-    good = ~bad
-    total = stamps[:, core].sum(axis=1)
-    for _ in range(4):
-        weight = good * np.where(core, psf, 0) / noise
-        total = (stamps * weight).sum(axis=(1, 2)) / np.maximum((psf * weight).sum(axis=(1, 2)), 1e-12)
-        residual = stamps - total[:, None, None] * psf
-        # the model itself is uncertain by a few per cent, and varies over the field
-        sigma = np.sqrt(noise + (0.05 * total[:, None, None] * psf) ** 2)
-        good = ~bad & (np.abs(residual) < 5 * sigma)
-        chi2 = np.where(core, (residual / sigma) ** 2, 0).sum(axis=(1, 2)) / core.sum()
-        middle = np.median(chi2[kept])
-        kept = (total > 0) & (chi2 < max(4 * middle, 2.0))
-        if kept.sum() < MIN_STARS:
-            kept = total > 0
-        part = kept[:, None, None] & good
-        inverse = part / noise
-        flux = total[:, None, None]
-        psf = (stamps * flux * inverse).sum(axis=0) / np.maximum((flux**2 * inverse).sum(axis=0), 1e-30)
-        psf = psf / psf[core].sum() * 1.0
-    return psf, total, kept
 
 
 def _smooth_wings(psf: NDArray[np.float64], fwhm: float) -> FloatArray:

@@ -18,7 +18,8 @@ MAX_STARS = 5000
 
 TOO_SHARP = 1.2  # px of FWHM: no star
 FEWEST_FOR_MODE = 10
-CROWD = 0.3  # of the sources, at the width of stars
+SPREAD = 0.08  # of the widths of stars, relative
+CROWD = 0.5  # of the largest crowd: a sharper one that is at least so large is that of the stars
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,17 +135,19 @@ def find_stars(
 
 
 def stellar_fwhm(fwhm: NDArray[np.floating]) -> float:
-    """Return the width of the stars among sources: stars crowd at one width, galaxies and blends at none.
+    """Return the width of the stars among sources: stars crowd at one width, galaxies and blends are wider and do not.
 
-    It is the middle of the shortest interval that holds three tenths of the sources that are not too sharp; of fewer
-    than ten, their median.
+    Of all intervals of 8 % of the width, it is the middle of the sharpest that holds at least half as many sources as
+    the fullest; of fewer than ten sources that are not too sharp, their median.
     """
     sharp = np.sort(fwhm[fwhm > TOO_SHARP])
     if len(sharp) < FEWEST_FOR_MODE:
         return typical_fwhm(fwhm)
-    n = int(np.ceil(CROWD * len(sharp)))
-    first = int(np.argmin(sharp[n - 1 :] - sharp[: len(sharp) - n + 1]))
-    return float(np.clip(np.median(sharp[first : first + n]), 1.5, 12.0))
+    held = np.searchsorted(sharp, sharp * (1 + SPREAD), side="right") - np.arange(len(sharp))
+    first = int(np.flatnonzero(held >= CROWD * held.max())[0])
+    near = held[first : first + held[first]]  # from here the crowd may still grow
+    first += int(np.argmax(near))
+    return float(np.clip(np.median(sharp[first : first + held[first]]), 1.5, 12.0))
 
 
 def typical_fwhm(fwhm: NDArray[np.floating]) -> float:

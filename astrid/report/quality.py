@@ -32,6 +32,7 @@ class Measure:
 
 MEASURES = (
     Measure("seeing_fwhm", "Seeing", "px FWHM", 0.5, None, "width of a star; smaller is sharper"),
+    Measure("psf_error", "PSF error", "of a star", 0.02, None, "what the PSF leaves of stars it was not made from"),
     Measure("limiting_magnitude", "Depth", "mag, 5 sigma", 0.3, None, "faintest source found; larger is deeper"),
     Measure("depth_flux", "Depth", "flux, 5 sigma", 0.0, None, "flux of the faintest source found; smaller is deeper"),
     Measure("astrometric_rms", "Registration", "px rms per axis", 0.05, None, "error of alignment on held-out stars"),

@@ -19,7 +19,15 @@ from astrid.schema import MaskBit
 from astrid.simulation.hosts import find_galaxies
 from astrid.simulation.stamps import perturb_psf, psf_flux_error, psf_fwhm, stamp_at
 
-__all__ = ["InjectionRecipe", "Injections", "inject", "perturb_psf", "plan_injections", "psf_flux_error"]
+__all__ = [
+    "InjectionRecipe",
+    "Injections",
+    "inject",
+    "perturb_psf",
+    "perturbed_psfs",
+    "plan_injections",
+    "psf_flux_error",
+]
 
 SMALL_STAMP = 128  # px; a smaller core gets one injection
 CENTRE_DISTANCE = 10.0  # px; from the centre of a small stamp, where its event sits
@@ -169,7 +177,8 @@ def plan_injections(
     x = np.array([place[1] for place in places], dtype=np.float64)
     snr = np.exp(rng.uniform(np.log(recipe.snr_min), np.log(recipe.snr_max), len(places)))
     errors = [
-        psf_flux_error(difference.variance, difference.psf, *at, mask=difference.mask) for at in zip(y, x, strict=True)
+        psf_flux_error(difference.variance, psf, *at, mask=difference.mask)
+        for psf, *at in zip(difference.psf_at(y, x), y, x, strict=True)
     ]
     flux_error = np.array(errors, dtype=np.float64)
     pixels = np.rint(y).astype(int), np.rint(x).astype(int)
@@ -195,9 +204,9 @@ def inject(
         The cell; it is not modified.
     injections : Injections
         What to add.
-    psf : (py, px) array
-        PSF of the transients, summing to one: the true one for simulated skies,
-        otherwise a perturbed measured one (`astrid.simulation.stamps.perturb_psf`).
+    psf : (py, px) or (n, py, px) array
+        PSF of the transients, or of each, summing to one: the true one for simulated skies,
+        otherwise perturbed measured ones (`perturbed_psfs`).
     rng : numpy.random.Generator
         For the transients' own photon noise.
     variance_per_flux : float or (ny, nx) array, optional
@@ -213,8 +222,9 @@ def inject(
         the rest are those of ``science``.
     """
     added = np.zeros(science.flux.shape, dtype=np.float64)
-    for y, x, flux in zip(injections.y, injections.x, injections.flux, strict=True):
-        stamp, place, inside = stamp_at(psf, y, x, science.flux.shape)
+    psfs = psf if psf.ndim == 3 else np.broadcast_to(psf, (len(injections), *psf.shape))
+    for y, x, flux, own in zip(injections.y, injections.x, injections.flux, psfs, strict=True):
+        stamp, place, inside = stamp_at(own, y, x, science.flux.shape)
         added[place] += flux * stamp[inside]
     flux = science.flux.astype(np.float64) + added
     variance = science.variance
@@ -233,6 +243,32 @@ def inject(
         mask = mask.copy()
         mask[(np.abs(added) > 1e-6 * peak) & (flux >= saturation)] |= np.uint16(MaskBit.SATURATED)
     return replace(science, flux=flux.astype(np.float32), variance=variance, mask=mask)
+
+
+def perturbed_psfs(science: Image, injections: Injections, uncertainty: float, rng: np.random.Generator) -> FloatArray:
+    """Return the PSF of a science image at each injection, all as different from the measured one as the true may be.
+
+    Parameters
+    ----------
+    science : Image
+        The cell.
+    injections : Injections
+        Where.
+    uncertainty : float
+        Relative 1-sigma error of the width, drawn once for the image.
+    rng : numpy.random.Generator
+        Source of the draw.
+
+    Returns
+    -------
+    (py, px) or (n, py, px) array
+        One for all where the PSF is not known to vary.
+    """
+    if science.psf_terms is None or not len(injections):
+        return perturb_psf(science.psf, uncertainty, rng)
+    seed = int(rng.integers(2**63))
+    local = science.psf_at(injections.y, injections.x)
+    return np.stack([perturb_psf(psf, uncertainty, np.random.default_rng(seed)) for psf in local])
 
 
 def _checked_core(core: Box | None, shape: tuple[int, ...]) -> Box:

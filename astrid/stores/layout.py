@@ -12,7 +12,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from astrid.errors import DataError, SchemaError
-from astrid.schema import CELL_DIMS, SCHEMA_VERSION, MaskBit, Variable
+from astrid.schema import CELL_DIMS, N_FIELD_TERMS, SCHEMA_VERSION, MaskBit, Variable
 from astrid.skygrid import Tile
 
 _OWN_ATTRIBUTES: tuple[str, ...] = (
@@ -75,7 +75,7 @@ class CubeLayout:
         ny, nx = self.tiles[0].shape
         py, px = self.psf_shape
         lengths = {"tile": len(self.tiles), "epoch": self.n_epochs, "band": len(self.bands)}
-        return lengths | {"y": ny, "x": nx, "py": py, "px": px}
+        return lengths | {"y": ny, "x": nx, "py": py, "px": px, "pterm": N_FIELD_TERMS}
 
 
 def cell_dims(variables: Sequence[Variable]) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from astrid.detection import Detector
 from astrid.detection.features import measure_candidates
 from astrid.detection.linking import link
 from astrid.image import Difference, Image
-from astrid.imaging.photometry import flux_limit, is_detection, limiting_magnitude, magnitude, psf_flux
+from astrid.imaging.photometry import PsfFlux, flux_limit, is_detection, limiting_magnitude, magnitude, psf_flux
 from astrid.schema import CANDIDATES, LIGHT_CURVES, OBJECTS, STREAKS, is_optional
 from astrid.skygrid import Tile
 from astrid.stores.cube import Ticket
@@ -98,8 +99,16 @@ def candidates_in_core(
 ) -> dict[str, Any]:
     """Detect, measure, and keep what the tile owns."""
     columns = measure_candidates(difference, science, template, detector(difference))
+    if difference.psf_terms is not None:  # the flux is that of the PSF at the place
+        fit = flux_at(difference, columns["y"], columns["x"])
+        columns |= {"flux": fit.flux, "flux_error": fit.error, "psf_chi2": np.nan_to_num(fit.chi2, nan=0.0)}
     own = tile.in_core(columns["y"], columns["x"])
     return {name: values[own] for name, values in columns.items()}
+
+
+def flux_at(difference: Difference, y: NDArray[np.float64], x: NDArray[np.float64]) -> PsfFlux:
+    """Measure fluxes on a difference with the PSF of each place; a streak hides no sky."""
+    return psf_flux(difference.flux, difference.variance, difference.unusable, difference.psf_at(y, x), y, x)
 
 
 def candidate_id(cell: Cell, detector: str, difference: str, y: float, x: float) -> str:
@@ -151,7 +160,7 @@ class LightCurves:
         science, template, _ = self.differences.inputs(cell)
         difference = self.differences.of(cell, science, template)
         y, x = here["y"].to_numpy(), here["x"].to_numpy()
-        forced = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
+        forced = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf_at(y, x), y, x)
         numbers = self.differences.reader.numbers(GROUP)
         zero_point = float(numbers["zero_point"][cell.index])
         sigma = self.linking.detection_sigma

@@ -30,14 +30,13 @@ from astrid.evaluation.matching import Verdict, classify, match, match_radius
 from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
 from astrid.image import Difference, ExposureInfo, Image
 from astrid.imaging.calibration import flux_per_electron, flux_scale_of
-from astrid.imaging.photometry import psf_flux
 from astrid.imaging.psf import psf_fwhm
 from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS, MaskBit
 from astrid.simulation.injections import (
     InjectionRecipe,
     Injections,
     inject,
-    perturb_psf,
+    perturbed_psfs,
     plan_injections,
     psf_flux_error,
 )
@@ -47,7 +46,7 @@ from astrid.stores.cube import Ticket
 from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
 from astrid.surveys import StampSurvey, Survey
-from astrid.workflow.detect import candidate_id, to_table
+from astrid.workflow.detect import candidate_id, flux_at, to_table
 from astrid.workflow.images import GROUP, PROVIDED, Differences
 from astrid.workflow.ingest import EVENTS_FILE, read_exposures
 from astrid.workflow.keys import Cell, CellExposure, Product, digest
@@ -197,7 +196,7 @@ class Evaluate:
         rng = np.random.default_rng(seed_of(truths.seed, "pixels"))
         psf = self.survey.true_psf(key.info, (science.psf.shape[0], science.psf.shape[1]))
         if psf is None:
-            psf = perturb_psf(science.psf, self.recipe.psf_uncertainty, rng)
+            psf = perturbed_psfs(science, truths, self.recipe.psf_uncertainty, rng)
         scale = float(self.differences.reader.numbers(GROUP)["flux_scale"][key.cell.index])
         slope = flux_per_electron(key.info)
         return inject(science, truths, psf, rng=rng, variance_per_flux=None if slope is None else slope * scale)
@@ -369,10 +368,7 @@ def injection_rows(
     place: dict[str, NDArray[np.float64]] = {name: np.full(n, np.nan) for name in ("y", "x", "significance", "flux")}
     for name in ("y", "x", "significance"):
         place[name][hit] = getattr(found, name)[which]
-    forced = psf_flux(
-        difference.flux, difference.variance, difference.unusable, difference.psf, place["y"][hit], place["x"][hit]
-    )
-    place["flux"][hit] = forced.flux
+    place["flux"][hit] = flux_at(difference, place["y"][hit], place["x"][hit]).flux
     positive = everything.significance > 0
     lost = lost_in(
         truths.y,

@@ -13,6 +13,7 @@ from astrid.detection.trails import Streak
 from astrid.errors import CellSkipped
 from astrid.image import Difference, Image
 from astrid.imaging.coadd import CoaddSums, without
+from astrid.imaging.psffield import with_local_psf
 from astrid.stores.cube import Reader
 from astrid.subtraction import Subtractor
 from astrid.subtraction.calibration import subtract_calibrated
@@ -20,7 +21,7 @@ from astrid.workflow.keys import Cell
 
 GROUP = "cube"
 PROVIDED = "template_provided"
-PIXELS = ("flux", "variance", "mask", "psf", "noise_correlation", "astrometric_rms")
+PIXELS = ("flux", "variance", "mask", "psf", "psf_terms", "noise_correlation", "astrometric_rms")
 
 
 def read_image(reader: Reader, cell: Cell, group: str = GROUP) -> Image:
@@ -36,6 +37,7 @@ def read_image(reader: Reader, cell: Cell, group: str = GROUP) -> Image:
 
 def _image(values: dict[str, Any]) -> Image:
     correlation, rms = float(values["noise_correlation"]), float(values["astrometric_rms"])
+    terms = values.get("psf_terms")  # templates have none
     return Image(
         values["flux"],
         values["variance"],
@@ -43,6 +45,7 @@ def _image(values: dict[str, Any]) -> Image:
         values["psf"],
         noise_correlation=correlation if correlation > 0 else 1.0,
         astrometric_rms=rms if rms >= 0 else 0.0,
+        psf_terms=terms if terms is not None and terms.any() else None,
     )
 
 
@@ -148,14 +151,15 @@ class Differences:
     def made(self, science: Image, template: Image) -> Made:
         """Subtract, and flag the streaks."""
         difference, noise = subtract_calibrated(self.subtraction, science, template)
-        return Made(*flag_streaks(difference, science, template), noise)
+        difference, streaks = flag_streaks(difference, science, template)
+        return Made(with_local_psf(difference, science), streaks, noise)
 
     def of(self, cell: Cell, science: Image, template: Image) -> Difference:
         """Return the difference of a cell."""
         if self.group is None:
             return self.made(science, template).difference
         values = self.reader.read_cell(self.group, cell.index, ("flux", "variance", "mask", "psf", "significance"))
-        return Difference(**values)
+        return with_local_psf(Difference(**values), science)
 
 
 def epochs_reader(reader: Reader, tile: int, band_index: int, band: str) -> Callable[[int], Image]:

@@ -21,11 +21,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from astrid.errors import AlgorithmError, CellSkipped
-from astrid.image import ExposureInfo
+from astrid.image import Difference, ExposureInfo, Image
 from astrid.imaging.badpixels import bad_pixel_map
 from astrid.imaging.preprocess import Measurement, Preprocess
 from astrid.imaging.stars import StarList
-from astrid.schema import CUBE, MaskBit
+from astrid.schema import CUBE, N_FIELD_TERMS, MaskBit
 from astrid.skygrid import Footprint, Tile, footprint_of, lands_on, sky_tiles
 from astrid.stores.cube import CubeLayout, Ticket
 from astrid.stores.journal import Journal
@@ -93,10 +93,15 @@ class MakeCell:
         return Product(numbers=numbers)
 
 
-def write_image(ticket: Ticket, group: str, cell: Cell, image: Any) -> None:
-    """Write the pixels of an image or difference as a cell."""
-    names = [name for name in ("flux", "variance", "mask", "psf", "significance") if hasattr(image, name)]
-    ticket.write_cell(group, cell.index, {name: getattr(image, name) for name in names})
+def write_image(ticket: Ticket, group: str, cell: Cell, image: Image | Difference) -> None:
+    """Write the pixels of an image or difference as a cell; the terms of a PSF that is not known to vary are zero."""
+    pixels = {name: getattr(image, name) for name in ("flux", "variance", "mask", "psf")}
+    if isinstance(image, Difference):
+        pixels["significance"] = image.significance
+    else:
+        none = np.zeros((N_FIELD_TERMS, *image.psf.shape), np.float32)
+        pixels["psf_terms"] = none if image.psf_terms is None else image.psf_terms
+    ticket.write_cell(group, cell.index, pixels)
 
 
 def cell_numbers(numbers: Mapping[str, Any], info: ExposureInfo) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from astrid.image import Difference, Image
 from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm, psf_flux
 from astrid.imaging.psf import measure_psf
+from astrid.imaging.psffield import with_local_psf
 from astrid.imaging.stars import find_stars
 from astrid.subtraction import Subtractor
 from astrid.subtraction.calibration import subtract_calibrated
@@ -78,8 +79,9 @@ def with_measured_psf(image: Image) -> Image:
     filled = np.nan_to_num(image.flux)
     stars = find_stars(filled, np.full_like(filled, np.sqrt(sky)), image.mask)
     seen = stars.fwhm[stars.is_clean & (stars.snr > 30)]
-    measured = measure_psf(filled, image.variance, image.mask, stars, size=PSF_SIDE, fwhm=float(np.median(seen)))
-    return replace(image, psf=measured.psf)
+    width = float(np.median(seen))
+    measured = measure_psf(filled, image.variance, image.mask, stars, size=PSF_SIDE, fwhm=width, vary=True)
+    return replace(image, psf=measured.psf, psf_terms=measured.terms)
 
 
 def measure(scene: Scene, method: Subtractor) -> Quality:
@@ -87,7 +89,7 @@ def measure(scene: Scene, method: Subtractor) -> Quality:
     science, template = with_measured_psf(scene.science), with_measured_psf(scene.template)
     started = time.process_time()
     difference, _ = subtract_calibrated(method, science, template)
-    return judge(scene, difference, time.process_time() - started)
+    return judge(scene, with_local_psf(difference, science), time.process_time() - started)
 
 
 def judge(scene: Scene, difference: Difference, cpu_s: float) -> Quality:
@@ -107,7 +109,8 @@ def judge(scene: Scene, difference: Difference, cpu_s: float) -> Quality:
     recovered = _is_near(np.column_stack([scene.y, scene.x]), found_at[:, 0], found_at[:, 1], MATCH)
     bright, star_y, star_x = _bright_stars(scene, good)
     residual = np.abs(ndimage.map_coordinates(score, [star_y, star_x], order=3))
-    fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, scene.y, scene.x)
+    psfs = difference.psf_at(scene.y, scene.x)
+    fit = psf_flux(difference.flux, difference.variance, difference.mask, psfs, scene.y, scene.x)
     all_false = np.concatenate([false[1.0], false[-1.0]])
     inputs = (scene.science.mask | scene.template.mask) == 0
     return Quality(

@@ -57,14 +57,31 @@ def test_the_wings_of_a_round_psf_are_round():
     assert (found[ring] - profile).std() < 0.1 * profile.mean()
 
 
-def test_the_psf_is_centred():
-    true = MoffatPsf(2.6, 3.5, 0.0, 0.0).image((35, 35))
-    flux = field(true, 2)
-    psf = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=35, fwhm=2.6).psf
-    inner = np.s_[10:25, 10:25]
-    y, x = np.indices(psf.shape) - 17
-    assert abs(np.sum((psf * y)[inner])) < 0.02
-    assert abs(np.sum((psf * x)[inner])) < 0.02
+def displacement(psf: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Where a PSF correlates best with the true one: its displacement (y, x)."""
+    power = np.fft.fft2(np.fft.ifftshift(psf)) * np.fft.fft2(np.fft.ifftshift(true)).conj()
+    ky, kx = (2 * np.pi * np.fft.fftfreq(n) for n in psf.shape)
+    at = np.zeros(2)
+    for _ in range(5):  # Newton's steps to the peak of the correlation
+        wave = (power * np.exp(1j * (ky[:, None] * at[0] + kx * at[1]))).ravel()
+        k = np.stack(np.broadcast_arrays(ky[:, None], kx)).reshape(2, -1)
+        at = at - np.linalg.solve(-(k * wave.real) @ k.T, -(k * wave.imag).sum(axis=1))
+    return at
+
+
+def test_the_measure_of_displacement_is_right():
+    true = MoffatPsf(2.6, 3.5, 0.2, 30.0).image((35, 35))
+    moved = shifted_psfs(true, np.array([0.03]), np.array([-0.02]))[0]
+    np.testing.assert_allclose(displacement(moved, true), [0.03, -0.02], atol=2e-4)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize(("fwhm", "ellipticity", "angle"), [(2.0, 0, 0), (2.6, 0, 0), (3.1, 0.2, 30), (3.1, 0.4, 70)])
+def test_the_psf_is_centred_to_a_hundredth_of_a_pixel(seed, fwhm, ellipticity, angle):
+    true = MoffatPsf(fwhm, 3.0, ellipticity, angle).image((35, 35))
+    flux = field(true, seed, low=3.3, high=4.2, n=40)
+    psf = measure_psf(flux, ONE, MASK, find_stars(flux, ONE, MASK), size=35, fwhm=fwhm).psf
+    assert np.abs(displacement(psf, true)).max() < 0.01
 
 
 def test_the_mean_psf_is_the_same_everywhere():
