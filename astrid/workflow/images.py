@@ -18,6 +18,7 @@ from astrid.stores.cube import Reader
 from astrid.subtraction import Subtractor
 from astrid.subtraction.calibration import subtract_calibrated
 from astrid.workflow.keys import Cell
+from astrid.workflow.prepared import with_prepared
 
 GROUP = "cube"
 PROVIDED = "template_provided"
@@ -150,7 +151,7 @@ class Differences:
 
     def made(self, science: Image, template: Image) -> Made:
         """Subtract, and flag the streaks."""
-        difference, noise = subtract_calibrated(self.subtraction, science, template)
+        difference, noise = subtract_calibrated(with_prepared(self.subtraction), science, template)
         difference, streaks = flag_streaks(difference, science, template)
         return Made(with_local_psf(difference, science), streaks, noise)
 
