@@ -16,7 +16,7 @@ from astrid.imaging.background import clipped_std
 from astrid.imaging.photometry import equivalent_fwhm
 from astrid.schema import MaskBit
 from astrid.subtraction.base import InSteps, Subtractor
-from astrid.subtraction.masks import CUT_REACH, convolved, mask_cut_stars, row_strips
+from astrid.subtraction.masks import CUT_REACH, convolved, mask_cut_stars, row_strips, running_maximum
 
 ENOUGH = 1000  # source-free pixels that level and width are measured on, and at least
 ENOUGH_BEAMS = 30  # of the squared FWHM of the difference, so that the width is good to some 13 %
@@ -29,6 +29,8 @@ LARGEST_WIDTH = 10.0
 SMALL = 0.01  # a width this close to one needs no second pass
 MUCH = 0.1  # one this far off changes which stars tell of shift and residual: all is done again
 LEVEL_SIGMA = 32.0  # px over which the level is averaged
+NEW_SIGMA = 4.0  # score of what may be a source of one image alone: its light,
+NEW_FWHM = 2.0  # within so many FWHM of the difference, is no level
 BLOCK = 8  # px
 SMOOTHING = (
     np.exp(-(np.arange(-4, 5) ** 2) / 2) / np.exp(-(np.arange(-4, 5) ** 2) / 2).sum()
@@ -157,6 +159,9 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
             white = method(replace(science, noise_correlation=width), replace(template, noise_correlation=width))
         left, level = _width(white, free)
     scale = np.float32(left)
+    quiet = free & ~_near_new(white, left)
+    if quiet.sum() >= ENOUGH:
+        free, level = quiet, _level(white.significance, quiet)
     significance = white.significance - level
     significance /= scale
     changed = replace(
@@ -166,6 +171,12 @@ def subtract_whole(method: Subtractor, science: Image, template: Image) -> tuple
         variance=white.variance * scale**2,
     )
     return changed, width
+
+
+def _near_new(difference: Difference, width: float) -> NDArray[np.bool_]:
+    """Return the pixels about peaks of the score, of either sign: a level that they raised would lower their flux."""
+    margin = max(SOURCE_MARGIN, int(NEW_FWHM * equivalent_fwhm(difference.psf)))
+    return running_maximum(np.abs(difference.significance) > np.float32(NEW_SIGMA * width), 2 * margin + 1)
 
 
 def _width(difference: Difference, free: NDArray[np.bool_]) -> tuple[float, FloatArray]:

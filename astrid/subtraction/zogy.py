@@ -170,8 +170,8 @@ class Zogy:
     def __call__(self, science: Image, template: Image, prepared: PreparedTemplate | None = None) -> Difference:
         """Subtract; see `astrid.subtraction.base.Subtractor`.
 
-        ``prepared`` saves a third of the time for a template used more than
-        once; the result is the same.
+        ``prepared`` saves some transforms for a template used more than once;
+        the result is the same.
 
         The PSF of the difference is cut to the longer of the two input stamps
         and divided by its sum; ``flux`` is divided by that sum too, so that a

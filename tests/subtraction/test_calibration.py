@@ -63,6 +63,19 @@ def test_a_new_source_keeps_its_flux():
     assert fit.error[0] < 20
 
 
+def test_new_sources_raise_no_level_that_would_lower_their_flux():
+    places = np.arange(20, 181, 16)
+    y, x = (g.ravel().astype(float) for g in np.meshgrid(places, places))
+    fluxes = []
+    for new in (0.0, 200.0):
+        science = image(11)
+        for row, column in zip(y.astype(int), x.astype(int), strict=True):
+            science.flux[row - 12 : row + 13, column - 12 : column + 13] += new * PSF
+        difference, _ = subtract_calibrated(Zogy(), science, image(12))
+        fluxes.append(psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x).flux)
+    assert np.mean(fluxes[1] - fluxes[0]) == pytest.approx(200, rel=0.005)
+
+
 def test_what_two_backgrounds_leave_is_taken_out():
     flat, _ = subtract_calibrated(Zogy(), image(9), image(10))
     tilted, _ = subtract_calibrated(Zogy(), image(9, level=0.4), image(10))
