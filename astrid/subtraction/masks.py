@@ -136,11 +136,14 @@ def fill_from_neighbours(flux: NDArray[Any], good: NDArray[np.bool_]) -> NDArray
         return out
     ny, nx = flux.shape
     total, weights = np.zeros(len(y)), np.zeros(len(y))
+    offsets = range(-REACH, REACH + 1)
+    rows, columns = ([np.clip(at + step, 0, n - 1) for step in offsets] for at, n in ((y, ny), (x, nx)))
+    inside = [[(at + step >= 0) & (at + step < n) for step in offsets] for at, n in ((y, ny), (x, nx))]
+    light, usable = out.ravel(), good.ravel()
     for dy, dx in pixel_stencil(REACH):
-        inside = (y + dy >= 0) & (y + dy < ny) & (x + dx >= 0) & (x + dx < nx)
-        at = np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)
-        weight = np.exp(-(dy**2 + dx**2) / 2) * (inside & good[at])
-        total += weight * out[at]
+        at = rows[dy + REACH] * nx + columns[dx + REACH]
+        weight = np.exp(-(dy**2 + dx**2) / 2) * (inside[0][dy + REACH] & inside[1][dx + REACH] & usable[at])
+        total += weight * light[at]
         weights += weight
     filled = np.zeros(len(y))
     np.divide(total, weights, out=filled, where=weights > 0)
@@ -163,9 +166,11 @@ def fill_star_cores(
     sizes = np.bincount(labels.ravel())
     out = flux.copy()
     half_y, half_x = psf.shape[0] // 2, psf.shape[1] // 2
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+    boxes = ndimage.find_objects(labels)
+    for label in np.flatnonzero(sizes[1:] >= SMALLEST_CORE) + 1:
+        box = boxes[label - 1]
         height, width = (side.stop - side.start for side in box)
-        if sizes[label] < SMALLEST_CORE or height > half_y or width > half_x:
+        if height > half_y or width > half_x:
             continue
         around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         core = labels[around] == label
@@ -202,8 +207,8 @@ def difference_mask(
     bad = ~(good_science & good_template)
     any_bad = bool(bad.any())
     if any_bad:
-        mask[~good_science & (mask == 0)] |= np.uint16(MaskBit.NO_DATA)
-        mask[~good_template] |= np.uint16(MaskBit.TEMPLATE)
+        mask |= (~good_science & (mask == 0)) * np.uint16(MaskBit.NO_DATA)
+        mask |= ~good_template * np.uint16(MaskBit.TEMPLATE)
     weight = np.asarray(psf, np.float64) ** 2
     offset = np.arange(len(weight)) - len(weight) // 2
     offset_x = np.arange(weight.shape[1]) - weight.shape[1] // 2
@@ -211,7 +216,8 @@ def difference_mask(
     sigma = max(float(np.sqrt(moment / 2)), 0.3)
     inside = [_inside(n, sigma) for n in bad.shape]
     if any_bad:
-        on_bad = ndimage.gaussian_filter(bad.astype(np.float32), sigma, mode="constant", truncate=3.0)
+        line = np.exp(-0.5 * (np.arange(-int(3 * sigma + 0.5), int(3 * sigma + 0.5) + 1) / sigma) ** 2)
+        on_bad = convolved(bad, line / line.sum(), "constant")
     for rows in row_strips(len(mask)):
         part = 1 - inside[0][rows, None] * inside[1]
         if any_bad:

@@ -50,7 +50,8 @@ def correct_edges(v: NDArray[np.float32], *kernels: NDArray[np.float64]) -> None
         reach = min(EDGE_REACH, v.shape[axis] // 2)
         factor, near = np.ones(reach), min(reach, centre)
         for k in kernels:  # what a pixel and its mirror both add, twice their product, is the kernel folded on itself
-            folded = fft.irfft((fft.rfft(k, 2 * len(k), axis=axis) ** 2).sum(axis=1 - axis), 2 * len(k))
+            n = int(fft.next_fast_len(2 * len(k), real=True))
+            folded = fft.irfft((fft.rfft(k, n, axis=axis) ** 2).sum(axis=1 - axis), n)
             factor[:near] += folded[2 * (centre - np.arange(near)) - 1] / total
         low, high = (np.s_[:reach], np.s_[-reach:]) if axis == 0 else (np.s_[:, :reach], np.s_[:, -reach:])
         column = (factor[:, None] if axis == 0 else factor[None, :]).astype(np.float32)
