@@ -5,13 +5,16 @@ OMP_NUM_THREADS=1 python -m benchmarks.zogy_core [--side 1024] [--rounds 7] [--d
 The five transforms are those that D, S and S_corr need: two forward, three back. `core` has all kernels given,
 `own_psf` makes them from the PSF of its science image; what is `prepared` has only what depends on the template;
 `complete` is the method as a run uses it, from two images with masks and measured PSFs, with its displacement and a
-PSF that varies; `nan` the same with invalid pixels in both.
+PSF that varies; `nan` the same with invalid pixels in both. Freed memory is kept as workers keep it; `--given-memory`
+leaves that to the environment.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +24,7 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
+from astrid.clusters.base import KEEP_ARRAYS
 from astrid.subtraction.core import core_difference, core_kernels, core_template, fourier_of
 from astrid.subtraction.zogy import Zogy
 from benchmarks.provenance import provenance
@@ -35,14 +39,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", help="of torch, instead of NumPy")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--given-memory", action="store_true", help="keep the allocator's settings as they are")
     options = parser.parse_args()
+    settings = {name: os.environ.get(name) for name in KEEP_ARRAYS}
+    if not options.given_memory and settings != KEEP_ARRAYS:  # read when a program starts
+        command = [sys.executable, "-m", "benchmarks.zogy_core", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | KEEP_ARRAYS)
     scene = make_scene(VARIANTS["base"], 1, options.side)
     found: dict[str, Any] = core_ratio(scene, options.rounds, options.device)
     if options.device is None:
         found |= complete_ratios(scene, options.rounds)
     print(json.dumps(found, indent=1))
     if options.out:
-        options.out.write_text(json.dumps({"side": options.side, **found, **provenance()}, indent=1) + "\n")
+        options.out.write_text(
+            json.dumps({"side": options.side, "allocator": settings, **found, **provenance()}, indent=1) + "\n"
+        )
 
 
 def core_ratio(scene: Any, rounds: int, device: str | None) -> dict[str, Any]:

@@ -323,13 +323,15 @@ def _parts(method: KernelMatching, science: Image, template: Image) -> ScorePart
     mask = difference_mask(science, good_n, good_r, whitened.psf, method.neighbour_fraction)
     steady = np.minimum(np.abs(s_t), np.abs(s_i))
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
-    snr = steady / np.sqrt(v)
+    snr = np.sqrt(v)
+    np.divide(steady, snr, out=snr)
     if missing.any():
         for flux_of, seen, sky in ((science.flux, good_n, sky_n), (flux_r, good_r, sky_r)):
             np.maximum(snr, flux_of / np.float32(np.sqrt(sky)), out=snr, where=missing & seen)
         mask_cut_stars(mask, missing, snr, CUT_REACH * equivalent_fwhm(whitened.psf))
     # most of the light of a star that the edge cuts may lie beyond: half the S/N is enough
-    mask_stars_cut_by_edges(mask, 2 * snr, EDGE_REACH * equivalent_fwhm(whitened.psf))
+    snr *= 2
+    mask_stars_cut_by_edges(mask, snr, EDGE_REACH * equivalent_fwhm(whitened.psf))
     # as for ZOGY: the variance is the one that gives the error of a matched filter's flux
     psf_power = float((whitened.psf**2).sum())
     unit = psf_power / whitened.unit_score**2

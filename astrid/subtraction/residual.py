@@ -67,25 +67,24 @@ class ResidualKernel:
 
     def applied(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the kernel makes of an image: its sources' residuals."""
-        return self.applied_to_each(image)[0]
+        left = np.zeros_like(image)
+        self.take_away((left, image))
+        return np.negative(left, out=left)
 
-    def applied_to_each(self, *images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return what the kernel makes of images of one field; its weights are made once for all of them."""
-        totals = [np.empty_like(image) for image in images]
+    def take_away(self, *pairs: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+        """Subtract from the first of each pair, in place, what the kernel makes of the second; the field is one."""
         factors = [surface_factors(weights, self.order, self.shape) for weights in OF_SUMS @ self.weights]
         made = np.empty((len(factors), STRIP + 2 * HALO, self.shape[1]), np.float32)
-        weight = np.empty((STRIP, self.shape[1]), np.float32)
+        product = np.empty((STRIP, self.shape[1]), np.float32)
         for rows in row_strips(self.shape[0], STRIP):
             begin = max(rows.start - HALO, 0)
             inner = slice(rows.start - begin, rows.stop - begin)
             weights = [down[rows] @ across for down, across in factors]
-            for total, image in zip(totals, images, strict=True):
+            for left, image in pairs:
                 wide = image[begin : rows.stop + HALO]
                 _sums(wide, made[:, : len(wide)])
-                np.multiply(weights[0], wide[inner], out=total[rows])
-                for one, part in zip(weights[1:], made[1:], strict=True):
-                    total[rows] += np.multiply(one, part[inner], out=weight[: len(one)])
-        return totals
+                for weight, part in zip(weights, (wide, *made[1:]), strict=True):
+                    left[rows] -= np.multiply(weight, part[inner], out=product[: len(weight)])
 
 
 def _sums(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:

@@ -272,9 +272,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
             check_model_error(error, len(peaks[0]), zogy.max_model_error, rms)
         left = fit_residual_kernel(s, s_r, v, good, *peaks)
         if left is not None:
-            of_s, of_d = left.applied_to_each(s_r, image_of(dr_hat, grid, shape))
-            s -= of_s
-            d -= of_d
+            left.take_away((s, s_r), (d, image_of(dr_hat, grid, shape)))
     d *= np.float32(1 / (f_d * psf_sum))
     # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
     # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
@@ -287,8 +285,9 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
     reach = CUT_REACH * equivalent_fwhm(psf_d)
+    snr = np.sqrt(v)
+    np.divide(steady, snr, out=snr)
     if missing.any():
-        snr = steady / np.sqrt(v)
         for flux_of, seen, sigma in (
             (science.flux, good_science, sn), (template.flux, ready.good, sr / zogy.flux_ratio),
         ):  # fmt: skip
@@ -296,7 +295,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
         missing[[0, -1]] = missing[:, [0, -1]] = True  # so does the frame of the image
         mask_cut_stars(mask, missing, snr, reach)
     else:
-        mask_stars_cut_by_edges(mask, steady / np.sqrt(v), reach)
+        mask_stars_cut_by_edges(mask, snr, reach)
     return ScoreParts(
         flux=d,
         variance=d_variance,

@@ -86,5 +86,7 @@ def test_what_is_taken_away_is_made_of_the_derivatives_up_to_the_edges():
     expected = sum(
         surface(one, 2, image.shape) * part for one, part in zip(kernel.weights, derivatives(image), strict=True)
     )
-    found, _ = kernel.applied_to_each(image, other)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    found = other.copy()
+    kernel.take_away((found, image), (np.zeros_like(other), other))
+    np.testing.assert_allclose(found, other - expected, atol=1e-4)
+    np.testing.assert_allclose(kernel.applied(image), expected, atol=1e-4)
