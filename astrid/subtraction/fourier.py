@@ -59,12 +59,14 @@ def _down(hat: NDArray[np.complex64]) -> NDArray[np.complex64]:
     return done
 
 
-def image_of(hat: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def image_of(
+    hat: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the part without what `pad` adds of the real image of a transform, which is overwritten.
 
     One axis after the other and in place: an inverse transform of both makes a copy that takes as long as itself.
     """
-    return rows_back(columns_back(hat), grid, shape)
+    return rows_back(columns_back(hat), grid, shape, out)
 
 
 def columns_back(hat: NDArray[Any]) -> NDArray[np.complex64]:
@@ -73,10 +75,12 @@ def columns_back(hat: NDArray[Any]) -> NDArray[np.complex64]:
     return down
 
 
-def rows_back(down: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def rows_back(
+    down: NDArray[Any], grid: tuple[int, int], shape: tuple[int, ...], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Do the half of `image_of` along x."""
     top, left = ((g - n) // 2 for g, n in zip(grid, shape, strict=True))
-    image = np.empty((shape[0], shape[1]), np.float32)
+    image = np.empty((shape[0], shape[1]), np.float32) if out is None else out
     for rows in row_strips(shape[0]):
         across = down[top + rows.start : top + rows.stop]
         image[rows] = fft.irfft(across, grid[1], axis=1, workers=1)[:, left : left + shape[1]]

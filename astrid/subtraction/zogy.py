@@ -224,7 +224,10 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     sky = sky_variance(variance, good_science)
     sn = float(np.sqrt(sky))
 
-    pn_hat = transform_stamp(science.psf, grid)
+    # in one piece each, for small pages are slow to get; what is returned for long has memory of its own
+    hats = np.empty((5, *ready.flux_hat.shape), np.complex64)
+    images = np.empty((6, *shape), np.float32)
+    pn_hat = transform_stamp(science.psf, grid, out=hats[0])
     pn_hat += np.float32(PSF_FLOOR)
     flux = science.flux
     if n_good < good.size:
@@ -233,24 +236,25 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
         bad = ~good
         flux[bad] = predicted[bad]
         variance[bad] = fill_variance(flux[bad], sky)
-    n_hat = transform_mirrored(flux, grid)
+    n_hat = transform_mirrored(flux, grid, out=hats[1])
 
     kn, kr, psf_d, psf_sum, unit_score = _kernels(science.psf, template.psf, sn, sr, ready.kernel_side)
-    dn_hat, dr_hat, sn_hat, sr_hat = _proper_hats(n_hat, ready.flux_hat, pn_hat, ready.psf_hat, sn, sr)
-    work = sn_hat.copy() if zogy.align else sn_hat
-    s_n = image_of(work, grid, shape)
-    s_r = image_of(sr_hat, grid, shape)
+    dn_hat, dr_hat, sn_hat, sr_hat = _proper_hats(n_hat, ready, pn_hat, sn, sr, hats[2:4])
+    work = hats[4]
+    work[:] = sn_hat
+    s_n = image_of(work, grid, shape, out=images[0])
+    s_r = image_of(sr_hat, grid, shape, out=images[1])
     kn2, kr2 = kn**2, kr**2
     v_hat = transform_mirrored(variance, grid, out=sr_hat)
     v_hat *= transform_stamp(kn2, grid, out=work)
     of_template = transform_stamp(kr2, grid, out=work)
     of_template *= ready.variance_hat
     v_hat += of_template
-    v = image_of(v_hat, grid, shape)  # eq 26, 27
+    v = image_of(v_hat, grid, shape, out=images[2])  # eq 26, 27
     v_sky = sn**2 * kn2.sum() + sr**2 * kr2.sum()
     np.maximum(v, np.float32(0.01 * v_sky), out=v)  # rounding of the transforms beside a bright star
     correct_edges(v, sn * kn, sr * kr)
-    steady = np.minimum(s_n, s_r)
+    steady = np.minimum(s_n, s_r, out=images[3])
     peaks = bright_peaks(steady, v, good) if zogy.align or zogy.adapt else None
     if zogy.align and peaks is not None:
         dy, dx = _residual_shift(s_n, s_r, *peaks)
@@ -258,10 +262,10 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
             back = _phase(grid, dy, dx)
             sn_hat *= back
             dn_hat *= back
-            s_n = image_of(sn_hat, grid, shape)
+            s_n = image_of(sn_hat, grid, shape, out=images[0])
             np.minimum(s_n, s_r, out=steady)
             peaks = bright_peaks(steady, v, good)
-    s = s_n - s_r
+    s = np.subtract(s_n, s_r, out=images[4])
     f_d = 1 / np.hypot(sn, sr)  # eq 15
     dn_hat -= dr_hat
     d = image_of(dn_hat, grid, shape)
@@ -272,7 +276,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
             check_model_error(error, len(peaks[0]), zogy.max_model_error, rms)
         left = fit_residual_kernel(s, s_r, v, good, *peaks)
         if left is not None:
-            left.take_away((s, s_r), (d, image_of(dr_hat, grid, shape)))
+            left.take_away((s, s_r), (d, image_of(dr_hat, grid, shape, out=images[5])))
     d *= np.float32(1 / (f_d * psf_sum))
     # The flux a matched filter measures, sum(D P) / sum(P**2), has the variance V(S) / S(unit source)**2;
     # the variance of D is the one that gives this through sum(V P**2) / sum(P**2)**2.
@@ -285,7 +289,7 @@ def _parts(zogy: Zogy, science: Image, template: Image, ready: PreparedTemplate)
     mask = difference_mask(science, good_science, ready.good, psf_d, zogy.neighbour_fraction)
     missing = ((science.mask | template.mask) & np.uint16(MaskBit.NO_DATA)) != 0
     reach = CUT_REACH * equivalent_fwhm(psf_d)
-    snr = np.sqrt(v)
+    snr = np.sqrt(v, out=images[5])
     np.divide(steady, snr, out=snr)
     if missing.any():
         for flux_of, seen, sigma in (
@@ -338,12 +342,12 @@ def _kernels(
 
 
 def _proper_hats(
-    n_hat: NDArray[Any], r_hat: NDArray[Any], pn_hat: NDArray[Any], pr_hat: NDArray[Any], sn: float, sr: float
+    n_hat: NDArray[Any], ready: PreparedTemplate, pn_hat: NDArray[Any], sn: float, sr: float, out: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return what `proper_parts` does; the transforms of the science image and its PSF are overwritten."""
-    made = pn_hat, np.empty_like(r_hat), n_hat, np.empty_like(r_hat)
+    made = pn_hat, out[0], n_hat, out[1]
     for rows in row_strips(len(n_hat)):
-        parts = proper_parts(n_hat[rows], r_hat[rows], pn_hat[rows], pr_hat[rows], sn, sr)
+        parts = proper_parts(n_hat[rows], ready.flux_hat[rows], pn_hat[rows], ready.psf_hat[rows], sn, sr)
         for whole, part in zip(made, parts, strict=True):
             whole[rows] = part
     return made
