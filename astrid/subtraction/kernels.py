@@ -59,13 +59,18 @@ class SpatialKernel:
         """Return the (ny, nx) sums of the kernels: the ratio of fluxes."""
         return surface(self.stamps.sum(axis=(1, 2)), self.order, self.shape)
 
-    def applied(self, image_hat: NDArray[np.complex64], grid: tuple[int, int]) -> NDArray[np.float32]:
-        """Return the (ny, nx) image of a transform, convolved and with the background."""
+    def applied(
+        self, image_hat: NDArray[np.complex64], grid: tuple[int, int], work: NDArray[np.complex64] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the (ny, nx) image of a transform, convolved and with the background.
+
+        ``work``, where given, is two arrays like the transform, which are overwritten.
+        """
         total = surface(self.background, self.background_order, self.shape)
         v, u = (scaled(np.arange(n), n).astype(np.float32) for n in self.shape)
         powers = exponents(self.order)
         top = (grid[0] - self.shape[0]) // 2
-        product, sums = (np.empty_like(image_hat) for _ in range(2))
+        product, sums = np.empty((2, *image_hat.shape), np.complex64) if work is None else work
         for j in range(self.order + 1):  # powers of y are multiplied between the two halves of the transform
             found = None
             for (i, power), stamp in zip(powers, self.stamps, strict=True):

@@ -70,6 +70,7 @@ class _Fit:
         self.variance: NDArray[np.float32] = pair.image_variance * np.float32((pair.start**2).sum())
         self.variance += pair.target_variance
         self.variance += (MODEL_ERROR * np.maximum(pair.target, 0)) ** 2
+        self.work = np.empty((2, *pair.image_hat.shape), np.complex64)
         self.root = _root_weight(pair, self.variance)
         self.rows, self.columns = (scaled(np.arange(n), n).astype(np.float32) for n in pair.shape)
         self.noise_matrix = pair.noise_matrix()
@@ -84,7 +85,7 @@ class _Fit:
         removed = np.zeros_like(pair.good)
         for error in START_ERRORS:
             is_first, is_last = error == START_ERRORS[0], error == START_ERRORS[-1]
-            residual = pair.target - self.kernel().applied(pair.image_hat, pair.grid)
+            residual = pair.target - self.kernel().applied(pair.image_hat, pair.grid, self.work)
             left_out = _outliers(residual, self.variance, error, pair.target, used)
             left_out |= ~pair.good
             weight = np.where(left_out, np.float32(0), full)
@@ -232,7 +233,7 @@ class _Fit:
         """Return how the sum of squares falls with each weight."""
         pair = self.pair
         slopes = np.empty((len(noise), self.n_pixels))
-        hat, across = np.empty_like(pair.image_hat), np.empty((pair.shape[0], pair.image_hat.shape[1]), np.complex64)
+        hat, across = self.work[0], self.work[1][: pair.shape[0]]
         powers = list(enumerate(self.powers[: len(noise)]))
         for j in range(self.order + 1):
             for number, (term, (i, _)) in enumerate([one for one in powers if one[1][1] == j]):
