@@ -4,10 +4,10 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 from reproject import reproject_adaptive, reproject_interp
-from scipy import signal
+from scipy import ndimage, signal
 
 from astrid.imaging.psf import moffat
-from astrid.imaging.resampling import coordinate_map, pixel_area, resample
+from astrid.imaging.resampling import MASKED_SHARE, coordinate_map, pixel_area, resample
 from astrid.schema import MaskBit
 
 SHAPE = (96, 110)
@@ -74,6 +74,38 @@ def test_splines_agree_with_reproject_on_smooth_images(reference, tolerance):
     surface = resample(*plain(smooth), *places)[0] / pixel_area(*places)
     inner = np.s_[8:-8, 8:-8]
     assert np.nanmax(np.abs(surface - there)[inner]) < tolerance * np.nanmax(there)
+
+
+def turned(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return 1.04 * y - 0.05 * x + 0.37, 0.05 * y + 0.97 * x - 1.41
+
+
+def test_the_splines_and_the_variance_are_those_of_scipy_up_to_the_edges():
+    rng = np.random.default_rng(1)
+    flux, variance = rng.normal(0, 10, SHAPE).astype(np.float32), rng.uniform(1, 9, SHAPE).astype(np.float32)
+    places = coordinate_map(turned, (90, 101))
+    area = pixel_area(*places)
+    new, new_variance, mask = resample(flux, variance, np.zeros(SHAPE, np.uint16), *places)
+    inside = mask == 0
+    assert 0.9 < inside.mean() < 1
+    exact = ndimage.map_coordinates(flux.astype(float), places, order=3, mode="nearest") * area
+    np.testing.assert_allclose(new[inside], exact[inside], atol=2e-5)
+    exact = ndimage.map_coordinates(variance.astype(float), places, order=1, mode="nearest") * area
+    np.testing.assert_allclose(new_variance, exact, rtol=2e-6)
+
+
+def test_every_bit_goes_where_masked_pixels_hold_more_than_its_share():
+    rng = np.random.default_rng(1)
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[rng.random(SHAPE) < 0.02] |= MaskBit.BAD.value
+    mask[rng.random(SHAPE) < 0.05] |= MaskBit.SATURATED.value
+    mask[40:60, 70:] |= MaskBit.BAD.value
+    places = coordinate_map(turned, (90, 101))
+    _, _, new = resample(np.ones(SHAPE, np.float32), np.ones(SHAPE, np.float32), mask, *places)
+    for bit in (MaskBit.BAD.value, MaskBit.SATURATED.value):
+        share = ndimage.map_coordinates(((mask & bit) != 0).astype(float), places, order=1, mode="nearest")
+        clear = np.abs(share - MASKED_SHARE) > 1e-6
+        assert (((new & bit) != 0) == (share > MASKED_SHARE))[clear].all()
 
 
 def test_both_methods_agree_on_a_sharp_star_and_conserve_its_flux():
