@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--side", type=int, default=SIDE)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, help="the means, as Markdown")
     options = parser.parse_args()
     print(f"{'method':13} {'variant':8} " + " ".join(f"{name[:11]:>11}" for name in SHOWN))
     found: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
@@ -54,6 +56,33 @@ def main() -> None:
             print(f"{name:13} {variant:8} " + " ".join(f"{means[key]:11.4f}" for key in SHOWN), flush=True)
     if options.out:
         options.out.write_text(json.dumps({"provenance": provenance(), "results": found}, indent=1) + "\n")
+    if options.table:
+        options.table.write_text(table(found))
+
+
+def table(found: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> str:
+    """Return the means over seeds as Markdown: a row for each variant and method."""
+    heads = (
+        "variant", "method", "score width", "efficiency", "completeness", "false + / - per Mpx", "near stars",
+        "stars, median / 95 %", "flux bias, %",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for variant in next(iter(found.values())):
+        for method, variants in found.items():
+            one = {key: float(np.mean([row[key] for row in variants[variant]])) for key in SHOWN}
+            words = (
+                variant,
+                f"`{method}`",
+                f"{one['width']:.3f}",
+                f"{one['efficiency']:.3f}",
+                f"{one['completeness']:.3f}",
+                f"{one['false_positive']:.2f} / {one['false_negative']:.2f}",
+                f"{one['near_stars']:.2f}",
+                f"{one['star_median']:.2f} / {one['star_95']:.2f}",
+                f"{100 * one['flux_bias']:+.2f}",
+            )
+            lines.append(f"| {' | '.join(words)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
