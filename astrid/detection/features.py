@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrid.detection.base import Detections
+from astrid.detection.deblending import told_apart
 from astrid.detection.flags import candidate_flags
 from astrid.detection.shape import fwhm_and_elongation
 from astrid.detection.sources import Sources, find_sources
@@ -42,7 +43,8 @@ def measure_candidates(
         Columns of `astrid.schema.CANDIDATES`, in the order of ``detections``:
 
         - ``y, x, significance``: of the detection; ``is_negative``: significance below zero
-        - ``flux, flux_error, psf_chi2``: `psf_flux` on D at the position
+        - ``flux, flux_error, psf_chi2``: `psf_flux` on D at the position, told apart from that of neighbours
+          (`astrid.detection.deblending.told_apart`)
         - ``y_error, x_error``: ``flux_error / |flux| * sqrt(sum(P**2) / sum(P_y**2))`` with P_y the
           derivative of P, and the science image's ``astrometric_rms`` in quadrature; at most W
         - ``fwhm, elongation``: of the Gaussian whose second moments, weighted with a Gaussian of FWHM W,
@@ -65,7 +67,9 @@ def measure_candidates(
         )
     y, x = detections.y, detections.x
     sources = find_sources(template) if len(y) else Sources.none()
-    fit = psf_flux(difference.flux, difference.variance, difference.unusable, difference.psf, y, x)
+    psf = difference.psf if difference.psf_terms is None else difference.psf_at(y, x)  # the flux is that of its place
+    alone = psf_flux(difference.flux, difference.variance, difference.unusable, psf, y, x)
+    fit = told_apart(alone, y, x, difference.psf)
     in_science = psf_flux(science.flux, science.variance, science.mask, science.psf, y, x)
     in_template = psf_flux(template.flux, template.variance, template.mask, template.psf, y, x)
     columns: dict[str, NDArray[Any]] = {

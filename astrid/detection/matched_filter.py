@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrid.detection.base import Detections
+from astrid.detection.deblending import part
 from astrid.detection.shape import is_point_like
 from astrid.image import Difference
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
@@ -41,12 +42,15 @@ class MatchedFilter:
         may grow with the square of the significance, for no PSF is exact, and the width must
         be that of the PSF (see `astrid.detection.shape`): cosmic rays, hot pixels and rings
         about bright stars are not. None takes every peak.
+    deblend : bool
+        Whether to look for two sources where one peak is not described by one; see `astrid.detection.deblending`.
     """
 
     threshold: float = 5.0
     both_signs: bool = True
     radius: int | None = None
     max_chi2: float | None = 1.4
+    deblend: bool = True
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
@@ -78,9 +82,16 @@ class MatchedFilter:
         order = np.argsort(-np.abs(significance), kind="stable")
         peaks, significance = peaks[order], significance[order]
         y, x = refine_peaks(score, peaks)
-        keep = np.ones(len(y), bool)
-        if self.max_chi2 is not None:
-            keep = is_point_like(difference, y, x, significance, max_chi2=self.max_chi2)
+        keep = np.zeros(len(y), bool)
+        if self.deblend:
+            clear = ~streak[tuple(peaks.T)]
+            y, x, significance, keep = part(difference, y, x, significance, threshold=self.threshold, tried=clear)
+        single = np.flatnonzero(~keep)
+        if self.max_chi2 is None:
+            keep[:] = True
+        else:
+            of = y[single], x[single], significance[single]
+            keep[single] = is_point_like(difference, *of, max_chi2=self.max_chi2)
         return Detections(y=y[keep], x=x[keep], significance=significance[keep])
 
     def _peaks(

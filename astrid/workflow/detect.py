@@ -99,9 +99,6 @@ def candidates_in_core(
 ) -> dict[str, Any]:
     """Detect, measure, and keep what the tile owns."""
     columns = measure_candidates(difference, science, template, detector(difference))
-    if difference.psf_terms is not None:  # the flux is that of the PSF at the place
-        fit = flux_at(difference, columns["y"], columns["x"])
-        columns |= {"flux": fit.flux, "flux_error": fit.error, "psf_chi2": np.nan_to_num(fit.chi2, nan=0.0)}
     own = tile.in_core(columns["y"], columns["x"])
     return {name: values[own] for name, values in columns.items()}
 
