@@ -17,6 +17,7 @@ from astrid.imaging.photometry import cut_windows, equivalent_fwhm
 from astrid.schema import MaskBit
 
 CROWDED = 0.02  # above this part of the pixels, filtering the whole image is the faster way
+SQUARES_AT_A_TIME = 8192  # pixels whose surroundings are looked at together
 SMOOTH_PEAK = 0.1  # neighbours below this part of a peak are not on a Gaussian
 STREAK_WINDOW = 41  # px, side of the square that tells how bright a streak is where a peak is on it
 STREAK_PERCENTILE = 90.0  # of the score of its pixels: about that of its axis
@@ -70,13 +71,14 @@ class MatchedFilter:
 
         On a streak (`MaskBit.STREAK`), what counts is by how much a peak exceeds the streak around it.
         """
-        streak = (difference.mask & MaskBit.STREAK) != 0
+        streak = (difference.mask & np.uint16(MaskBit.STREAK)) != 0
         difference = replace(difference, mask=difference.unusable)
         score = difference.significance
         radius = self.radius or max(1, int(np.ceil(equivalent_fwhm(difference.psf))))
-        found = [self._peaks(score, difference.mask != 0, streak, radius)]
+        masked = difference.mask != 0
+        found = [self._peaks(score, masked, streak, radius)]
         if self.both_signs:
-            found.append(self._peaks(-score, difference.mask != 0, streak, radius))
+            found.append(self._peaks(-score, masked, streak, radius))
         peaks = np.concatenate(found)
         significance = score[tuple(peaks.T)].astype(np.float64)
         order = np.argsort(-np.abs(significance), kind="stable")
@@ -156,28 +158,37 @@ def find_peaks(
     """
     if significance.shape != mask.shape:
         raise ValueError(f"significance is {significance.shape} but mask is {mask.shape}")
-    high = significance >= threshold
-    high &= ~mask & (significance < np.inf)
-    pixels = np.argwhere(high)
-    if len(pixels) > CROWDED * high.size:
-        usable = np.where(high, significance, -np.inf)
-        pixels = pixels[(usable == ndimage.maximum_filter(usable, size=2 * radius + 1))[high]]
-    values = significance[tuple(pixels.T)]
+    pixels = np.flatnonzero(significance >= threshold)
+    pixels = pixels[~mask.ravel()[pixels] & (significance.ravel()[pixels] < np.inf)]
+    if len(pixels) > CROWDED * significance.size:
+        usable = np.full(significance.shape, -np.inf, significance.dtype)
+        usable.flat[pixels] = significance.ravel()[pixels]
+        highest = ndimage.maximum_filter(usable, size=2 * radius + 1)
+        pixels = pixels[(usable == highest).ravel()[pixels]]
+    values = significance.ravel()[pixels]
     pixels = pixels[np.argsort(-values, kind="stable")]
-    return pixels[_is_first_of_its_square(pixels, significance.shape, radius)]
+    peaks = np.stack(np.divmod(pixels, significance.shape[1]), axis=1)
+    for half in (1, radius):  # the nearest pixels leave few to be compared with the rest
+        peaks = peaks[_are_highest(significance, mask, peaks, threshold, half)]
+    return peaks
 
 
-def _is_first_of_its_square(pixels: NDArray[np.intp], shape: tuple[int, ...], radius: int) -> NDArray[np.bool_]:
-    """Whether no pixel earlier in the list lies within the square around each."""
-    rank = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), len(pixels), np.int32)
-    y, x = pixels.T
-    own = np.arange(len(pixels))
-    rank[y + radius, x + radius] = own
-    first = np.ones(len(pixels), bool)
-    for dy in range(2 * radius + 1):
-        for dx in range(2 * radius + 1):
-            first &= rank[y + dy, x + dx] >= own
-    return first
+def _are_highest(
+    significance: NDArray[Any], mask: NDArray[np.bool_], pixels: NDArray[np.intp], threshold: float, half: int
+) -> NDArray[np.bool_]:
+    """Whether each pixel exceeds the usable ones of the square around it, and equals none that comes first."""
+    side = (2 * half + 1, 2 * half + 1)
+    comes_first = np.arange(side[0] * side[1]).reshape(side) < side[0] * side[1] // 2
+    highest = np.empty(len(pixels), bool)
+    for start in range(0, len(pixels), SQUARES_AT_A_TIME):
+        some = slice(start, start + SQUARES_AT_A_TIME)
+        y, x = (p.astype(np.float64) for p in pixels[some].T)
+        near = cut_windows(significance, y, x, side)
+        own = near[:, half, half][:, None, None]
+        rival = (near > own) | ((near == own) & comes_first)
+        rival &= (near < np.inf) & ~cut_windows(mask, y, x, side, fill=True)
+        highest[some] = ~(rival & (near >= threshold)).any(axis=(1, 2))
+    return highest
 
 
 def refine_peaks(score: NDArray[Any], peaks: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,6 +15,9 @@ SHAPE_ERROR = 0.15  # relative error of a PSF, per pixel of its core, that is no
 SHARP_SIGMA = 2.5  # of a pixel, by which the brightest pixel may exceed that of a star
 WIDTH_ERROR = 0.2  # of the logarithm of the width, beyond its noise, that is no reason to doubt a source
 WIDTH_NOISE = 1.2  # noise of the logarithm of a measured width, times the significance
+SAMPLE_STEP, SAMPLE_ROWS = 8, 16  # px: every eighth of both axes for a sample of a median, rows looked at together
+SAMPLE_LEAST = 4096  # pixels of a sample
+SAMPLE_MARGIN = 0.02  # by which the rank of a median in a sample may be off
 TOO_NARROW, TOO_WIDE = 2.0, 2.5  # in units of that noise
 
 
@@ -51,14 +54,14 @@ def is_point_like(
     if len(y) == 0:
         return np.ones(0, bool)
     good = difference.mask == 0
-    pixel = difference.flux / np.sqrt(difference.variance)
-    scatter = 1.4826 * float(np.median(np.abs(pixel[good]))) if good.any() else 1.0
+    scatter = 1.4826 * median_ratio(difference.flux, difference.variance, good) if good.any() else 1.0
     fit = psf_flux(difference.flux, difference.variance, difference.mask, difference.psf, y, x)
     with np.errstate(invalid="ignore", divide="ignore"):
         damped = np.minimum(1.0, (significance * fit.error / fit.flux) ** 2)
         wrong = fit.chi2 * damped / scatter**2 > max_chi2 + (SHAPE_ERROR * significance) ** 2
-    brightest = np.abs(cut_windows(pixel, y, x, (3, 3))).max(axis=(1, 2)) / scatter
-    noise = cut_windows(np.sqrt(difference.variance), y, x, (1, 1))[:, 0, 0] * scatter
+    sigma = np.sqrt(cut_windows(difference.variance, y, x, (3, 3), fill=1))
+    brightest = np.abs(cut_windows(difference.flux, y, x, (3, 3)) / sigma).max(axis=(1, 2)) / scatter
+    noise = sigma[:, 1, 1] * scatter
     centre = np.abs(np.nan_to_num(fit.flux)) * float(difference.psf.max()) / noise
     too_sharp = brightest > centre + SHARP_SIGMA + SHAPE_ERROR * np.abs(significance)
     width = equivalent_fwhm(difference.psf)
@@ -75,6 +78,37 @@ def is_point_like(
         log_width < np.maximum(TOO_WIDE * noise_of_width, 2 * WIDTH_ERROR)
     )
     return np.asarray(~wrong & ~too_sharp & as_wide, bool)
+
+
+def median_ratio(flux: NDArray[Any], variance: NDArray[Any], good: NDArray[np.bool_]) -> float:
+    """Return the median of ``|flux| / sqrt(variance)`` over good pixels.
+
+    It is that of `numpy.median`, at a third of the cost: a sample tells between which values it must lie, only what
+    is between them is sorted, and the rest counted, some rows at a time.
+    """
+
+    def ratio(rows: slice, step: int = 1) -> NDArray[Any]:
+        values: NDArray[Any] = np.abs(flux[rows, ::step] / np.sqrt(variance[rows, ::step]))
+        values[~good[rows, ::step]] = np.inf
+        return values
+
+    sample = ratio(slice(None, None, SAMPLE_STEP), SAMPLE_STEP)
+    sample = np.sort(sample[np.isfinite(sample)])
+    if len(sample) < SAMPLE_LEAST:
+        return float(np.median(ratio(slice(None))[good]))
+    low, high = np.quantile(sample, (0.5 - SAMPLE_MARGIN, 0.5 + SAMPLE_MARGIN)).tolist()
+    below, parts = 0, []
+    for first in range(0, len(flux), SAMPLE_ROWS):
+        values = ratio(slice(first, first + SAMPLE_ROWS))
+        is_below = values < low
+        below += int(np.count_nonzero(is_below))
+        parts.append(values[~(is_below | (values > high))])  # what is not a number, too
+    between = np.sort(np.concatenate(parts))
+    n = np.count_nonzero(good)
+    ranks = np.array([(n - 1) // 2, n // 2]) - below
+    if ranks[0] < 0 or ranks[1] >= len(between) or np.isnan(between[-1]):
+        return float(np.median(ratio(slice(None))[good]))
+    return float(np.mean(between[ranks]))
 
 
 def fwhm_of_psf(psf: NDArray[Any], width: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from astrid.image import Difference
@@ -72,14 +73,14 @@ def psf_flux(
         raise ValueError("y and x must be finite")
     if psf.ndim == 3 and len(psf) != len(ys):
         raise ValueError(f"there are {len(psf)} PSFs for {len(ys)} positions")
-    usable = (mask == 0) & np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
     out = np.full((4, len(ys)), np.nan)
     for first in range(0, len(ys), POSITIONS_AT_A_TIME):
         at = slice(first, first + POSITIONS_AT_A_TIME)
         p = shifted_psfs(psf[at] if psf.ndim == 3 else psf, ys[at], xs[at])
-        w = cut_windows(usable, ys[at], xs[at], p.shape[1:], fill=False)
-        d = np.where(w, cut_windows(flux, ys[at], xs[at], p.shape[1:]), 0).astype(np.float64)
-        v = np.where(w, cut_windows(variance, ys[at], xs[at], p.shape[1:]), 1).astype(np.float64)
+        d, v = (cut_windows(plane, ys[at], xs[at], p.shape[1:]) for plane in (flux, variance))
+        w = cut_windows(mask, ys[at], xs[at], p.shape[1:], fill=1) == 0
+        w &= np.isfinite(d) & np.isfinite(v) & (v > 0)
+        d, v = np.where(w, d, 0).astype(np.float64), np.where(w, v, 1).astype(np.float64)
         out[:, at] = _fit(d, v, w, p)
     return PsfFlux(*out)
 
@@ -111,12 +112,20 @@ def shifted_psfs(psf: NDArray[Any], y: Floats, x: Floats) -> Floats:
 
 def cut_windows(image: NDArray[Any], y: Floats, x: Floats, shape: tuple[int, ...], *, fill: Any = 0) -> NDArray[Any]:
     """Windows of an odd shape around the pixels nearest to positions, (n, *shape), ``fill`` outside the image."""
-    ny, nx = image.shape
-    rows = np.rint(y).astype(np.intp)[:, None] + np.arange(shape[0]) - shape[0] // 2
-    columns = np.rint(x).astype(np.intp)[:, None] + np.arange(shape[1]) - shape[1] // 2
-    inside = ((rows >= 0) & (rows < ny))[:, :, None] & ((columns >= 0) & (columns < nx))[:, None, :]
-    values = image[np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]]
-    return np.where(inside, values, np.asarray(fill, image.dtype))
+    (ny, nx), (height, width) = image.shape, shape
+    row = np.rint(y).astype(np.intp) - height // 2
+    column = np.rint(x).astype(np.intp) - width // 2
+    whole = (row >= 0) & (column >= 0) & (row <= ny - height) & (column <= nx - width)
+    windows = np.empty((len(row), height, width), image.dtype)
+    if whole.any():
+        windows[whole] = sliding_window_view(image, (height, width))[row[whole], column[whole]]
+    if not whole.all():
+        rows = row[~whole, None] + np.arange(height)
+        columns = column[~whole, None] + np.arange(width)
+        inside = ((rows >= 0) & (rows < ny))[:, :, None] & ((columns >= 0) & (columns < nx))[:, None, :]
+        values = image[np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]]
+        windows[~whole] = np.where(inside, values, np.asarray(fill, image.dtype))
+    return windows
 
 
 def equivalent_fwhm(psf: NDArray[Any]) -> float:

@@ -144,3 +144,22 @@ def test_beside_a_streak_detection_is_as_elsewhere():
     plain = MatchedFilter(max_chi2=None)(make_difference(score * 0 + blob(50, 40, 7)))
     beside = MatchedFilter(max_chi2=None)(make_difference(score + blob(50, 40, 7), mask))
     assert beside.significance.tolist() == pytest.approx(plain.significance.tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+@pytest.mark.parametrize("threshold", [1.0, 3.0])  # the first is reached by more pixels than are looked at one by one
+def test_peaks_are_the_highest_usable_pixels_of_their_squares_and_of_equal_ones_the_first(radius, threshold):
+    rng = np.random.default_rng(4)
+    score = np.round(rng.normal(0, 1.5, (60, 70)) * 4).astype(np.float32) / 4
+    score[5, 6], score[50, 0] = np.inf, np.nan
+    mask = rng.random(score.shape) < 0.05
+    usable = np.where(mask | ~np.isfinite(score) | (score < threshold), -np.inf, score)
+    expected = set()
+    for y, x in np.argwhere(usable > -np.inf):
+        rows, columns = slice(max(y - radius, 0), y + radius + 1), slice(max(x - radius, 0), x + radius + 1)
+        highest = np.argwhere(usable[rows, columns] == usable[rows, columns].max())[0]
+        if (rows.start + highest[0], columns.start + highest[1]) == (y, x):
+            expected.add((y, x))
+    found = [tuple(p) for p in find_peaks(score, mask, threshold=threshold, radius=radius).tolist()]
+    assert set(found) == expected
+    assert [score[p] for p in found] == sorted((score[p] for p in found), reverse=True)

@@ -3,7 +3,7 @@ import pytest
 from scipy import signal
 
 from astrid.detection.matched_filter import MatchedFilter
-from astrid.detection.shape import fwhm_of_psf, is_point_like
+from astrid.detection.shape import fwhm_of_psf, is_point_like, median_ratio
 from astrid.image import Difference
 from astrid.imaging.photometry import shifted_psfs
 from astrid.imaging.psf import moffat
@@ -77,3 +77,20 @@ def test_what_is_twice_as_wide_does_not():
 
 def test_the_width_of_a_psf_is_measured_like_that_of_a_star():
     assert fwhm_of_psf(PSF, 2.6) == pytest.approx(2.6, rel=0.15)
+
+
+@pytest.mark.parametrize("masked", [0.0, 0.3, 0.98])
+@pytest.mark.parametrize("odd", ["", "rounded", "one is no number", "uneven"])
+def test_the_median_by_a_sample_is_that_of_all(masked, odd):
+    rng = np.random.default_rng(3)
+    flux = rng.normal(0, 2, (701, 640)).astype(np.float32)
+    variance = rng.uniform(0.5, 3, flux.shape).astype(np.float32)
+    good = rng.random(flux.shape) >= masked
+    if odd == "rounded":
+        flux, variance = np.round(flux), np.ones_like(flux)
+    elif odd == "one is no number":
+        flux[np.nonzero(good)[0][7], np.nonzero(good)[1][7]] = np.nan
+    elif odd == "uneven":
+        flux[::8, ::8] *= 100  # the sample is no sample of the rest
+    expected = np.median(np.abs(flux / np.sqrt(variance))[good])
+    np.testing.assert_array_equal(median_ratio(flux, variance, good), float(expected))
