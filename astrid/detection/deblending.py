@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from astrid.detection.shape import is_point_like
 from astrid.image import Difference
 from astrid.imaging.photometry import PsfFlux, cut_windows, equivalent_fwhm, shifted_psfs
 
@@ -24,7 +25,6 @@ CLOSEST, FARTHEST = 0.6, 2.5  # FWHM between the sources of a pair
 FAINTEST = 0.1  # of the brighter, below which what is left may be an error of its PSF
 GAIN = 30.0  # of chi-squared by the second source, which has three parameters
 EXPLAINED = 0.5  # of the excess of chi-squared, at least, by it
-SHAPE_ERROR = 0.05  # of the brighter source, per pixel, that the PSF may be wrong by
 ROUNDS = 12
 LONGEST_STEP = 0.5  # px in one round
 SETTLED = 0.01  # px
@@ -61,8 +61,9 @@ def part(
     """Replace peaks by pairs of sources, where two describe the pixels and one does not.
 
     Tried where the peak's own light, taken from the score, leaves another peak. A pair counts if both sources reach
-    the threshold with one sign, lie 0.6 to 2.5 FWHM apart, the fainter has a tenth of the brighter's flux, and the
-    second takes away most of what the first leaves of chi-squared: an imperfect PSF of a bright star makes no pair.
+    the threshold with one sign, lie 0.6 to 2.5 FWHM apart, the fainter has a tenth of the brighter's flux, each looks
+    like a point source when the other is taken away, and the second takes away most of what the first leaves of
+    chi-squared: an imperfect PSF of a bright star makes no pair.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def part(
     tried : (n,) bool array or None
         Peaks that may be parted; None is all.
     max_chi2 : float
-        Reduced chi-squared of a pair of faint sources, at most.
+        Of a faint source, the other taken away: each must look like a point source (`is_point_like`).
 
     Returns
     -------
@@ -144,7 +145,7 @@ def _pair_at(
     difference: Difference, y: float, x: float, significance: float, threshold: float, max_chi2: float, width: float
 ) -> Pair | None:
     """Return the two sources that describe what is around a peak, None where one does or none do."""
-    half = int(np.ceil((FARTHEST + 0.5) * width))
+    half = int(np.ceil((FARTHEST + 2) * width))
     side = (2 * half + 1, 2 * half + 1)
     at = np.array([y]), np.array([x])
     sign = float(np.sign(significance))
@@ -176,9 +177,24 @@ def _pair_at(
         and CLOSEST * width <= distance <= FARTHEST * width
         and before - after >= GAIN
         and after - n <= EXPLAINED * (before - n)
-        and after <= n * (max_chi2 + (SHAPE_ERROR * own.max()) ** 2)
+        and _are_point_like(data, weight, difference.psf, two, own, max_chi2)
     )
     return Pair(two.y + origin[0], two.x + origin[1], sign * own) if counts else None
+
+
+def _are_point_like(
+    data: Floats, weight: Floats, psf: NDArray[Any], two: _Fit, significance: Floats, max_chi2: float
+) -> bool:
+    """Whether each source of a pair looks like one when the other is taken away."""
+    variance = np.where(weight > 0, 1 / np.where(weight > 0, weight, 1), 1).astype(np.float32)
+    mask = (weight == 0).astype(np.uint16)
+    for number in (0, 1):
+        left = two.residual + two.flux[number] * two.shapes[number]
+        alone = Difference(left.astype(np.float32), variance, mask, psf.astype(np.float32), left.astype(np.float32))
+        at = two.y[number : number + 1], two.x[number : number + 1]
+        if not is_point_like(alone, *at, significance[number : number + 1], max_chi2=max_chi2).all():
+            return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +205,7 @@ class _Fit:
     error: Floats
     chi2: float
     residual: Floats
+    shapes: Floats
 
 
 def _fitted(data: Floats, weight: Floats, psf: Floats, y: Floats, x: Floats) -> _Fit:
@@ -215,7 +232,7 @@ def _fitted(data: Floats, weight: Floats, psf: Floats, y: Floats, x: Floats) -> 
     shapes = _placed(psf, y, x)
     flux, error = _fluxes(shapes, data, weight)
     residual = data - np.tensordot(flux, shapes, axes=1)
-    return _Fit(y, x, flux, error, float((weight * residual**2).sum()), residual)
+    return _Fit(y, x, flux, error, float((weight * residual**2).sum()), residual, shapes)
 
 
 def _fluxes(shapes: Floats, data: Floats, weight: Floats) -> tuple[Floats, Floats]:
