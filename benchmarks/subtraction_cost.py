@@ -2,14 +2,18 @@
 
 python -m benchmarks.subtraction_cost --out cost.json       # every method, 1024 x 1024 pixels, one thread
 python -m benchmarks.subtraction_cost --peers               # and packages of others, where they are installed
+
+Each runs in a process of its own, once before it is timed: what is compiled or planned at first is not counted. What a
+method starts counts with it. The difference is judged as in `benchmarks.quality`, with the PSFs of the middle of the
+field given; those of peers by the PSF of the science image, in units of their own scatter (`benchmarks.peers`).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,88 +27,112 @@ import numpy as np
 import psutil
 from scipy import fft
 
-from astrid.image import Image
+from astrid.image import Difference, Image
+from benchmarks.peers import PEERS, as_difference, missing, work_of
 from benchmarks.provenance import provenance
 from benchmarks.quality.__main__ import METHODS
-from benchmarks.quality.scenes import VARIANTS, make_scene
+from benchmarks.quality.measures import judge
+from benchmarks.quality.scenes import VARIANTS, Scene, make_scene
 
 OURS = ("zogy", "sfft", "alard_lupton", "direct")
-PEERS = {"sfft-peer": "sfft", "stdpipe-peer": "stdpipe"}
-HALF_WIDTH, ORDER = 6, 2  # of the kernels that peers fit
-GAIN = 1.0
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+JUDGED = ("efficiency", "completeness", "false_positive", "false_negative", "star_median", "star_95", "flux_bias")
+PLANES = ("flux", "variance", "mask", "psf")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def main() -> None:
     """Measure each in a process of its own, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.subtraction_cost", description=__doc__)
     parser.add_argument("--methods", nargs="*", choices=OURS, default=list(OURS))
-    parser.add_argument("--peers", action="store_true", help="also sfft and stdpipe from PyPI, where installed")
+    parser.add_argument(
+        "--peers", nargs="*", choices=list(PEERS), help="also packages of others, where installed; all if none is named"
+    )
     parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds after which a method is given up")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", nargs=2, metavar=("METHOD", "PAIR"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measured(options.one[0], Path(options.one[1]), options.repeats)))
         return
+    peers = [] if options.peers is None else options.peers or list(PEERS)
+    scene = make_scene(VARIANTS["base"], options.seed, options.side)
     rows: dict[str, dict[str, Any]] = {}
-    print(f"{'method':14} {'CPU s':>8} {'5 FFTs s':>9} {'ratio':>7} {'peak MB':>8}")
+    print(
+        f"{'method':17} {'CPU s':>8} {'5 FFTs s':>9} {'ratio':>7} {'peak MB':>8} "
+        + " ".join(f"{n:>14}" for n in JUDGED)
+    )
     with tempfile.TemporaryDirectory() as folder:
-        pair = Path(folder) / "pair.npz"
-        scene = make_scene(VARIANTS["base"], 1, options.side)
-        planes = {
+        pair = {
             f"{name}_{plane}": getattr(image, plane)
             for name, image in (("science", scene.science), ("template", scene.template))
-            for plane in ("flux", "variance", "mask", "psf")
+            for plane in PLANES
         }
-        np.savez(pair, **planes)
-        for name in (*options.methods, *(PEERS if options.peers else ())):
-            package = PEERS.get(name)
-            if package and importlib.util.find_spec(package) is None:
-                rows[name] = {"absent": f"{package} is not installed here"}
-                print(f"{name:14} {rows[name]['absent']}", flush=True)
-                continue
-            command = [sys.executable, "-m", "benchmarks.subtraction_cost", "--one", name, str(pair)]
-            done = subprocess.run(
-                [*command, "--repeats", str(options.repeats)],
-                capture_output=True,
-                text=True,
-                check=False,
-                env=os.environ | ONE_THREAD,
-            )
-            if done.returncode:
-                rows[name] = {"failed": done.stderr.strip().splitlines()[-1:]}
-                print(f"{name:14} failed: {' '.join(rows[name]['failed'])}", flush=True)
-                continue
-            row = rows[name] = json.loads(done.stdout.strip().splitlines()[-1])
-            print(
-                f"{name:14} {row['cpu_s']:8.3f} {row['five_transforms_s']:9.4f} {row['ratio']:7.1f} "
-                f"{row['peak_mb']:8.0f}",
-                flush=True,
-            )
+        np.savez(Path(folder) / "pair.npz", **pair)
+        for name in (*options.methods, *peers):
+            rows[name] = row = _row(name, Path(folder), scene, options.repeats, options.limit)
+            print(f"{name:17} {_words(row)}", flush=True)
     if options.out:
-        options.out.write_text(
-            json.dumps({"provenance": provenance(), "side": options.side, "results": rows}, indent=1) + "\n"
+        found = {"provenance": provenance(), "side": options.side, "seed": options.seed, "results": rows}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _row(name: str, folder: Path, scene: Scene, repeats: int, limit: float) -> dict[str, Any]:
+    """Return the numbers of a method, or in words why there are none."""
+    reason = missing(name) if name in PEERS else None
+    if reason:
+        return {"absent": reason}
+    command = [sys.executable, "-m", "benchmarks.subtraction_cost", "--one", name, str(folder)]
+    try:
+        done = subprocess.run(
+            [*command, "--repeats", str(repeats)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+            env=os.environ | ONE_THREAD,
         )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not finished after {limit:g} s (--limit)"}
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        return {"failed": " ".join(last) or f"ended with code {done.returncode}"}
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    with np.load(folder / f"{name}.npz") as planes:
+        quality = judge(scene, Difference(**planes), row["cpu_s"]).as_dict()
+    return row | {"quality": {key: quality[key] for key in JUDGED}}
 
 
-def measured(name: str, pair: Path, repeats: int) -> dict[str, float]:
+def _words(row: dict[str, Any]) -> str:
+    if "cpu_s" not in row:
+        return row.get("absent") or f"failed: {row['failed']}"
+    cost = f"{row['cpu_s']:8.3f} {row['five_transforms_s']:9.4f} {row['ratio']:7.1f} {row['peak_mb']:8.0f} "
+    return cost + " ".join(f"{row['quality'][name]:14.3f}" for name in JUDGED)
+
+
+def measured(name: str, folder: Path, repeats: int) -> dict[str, float]:
     """Return CPU seconds, their ratio to five transforms at the same time, and the peak above the loaded process."""
-    with np.load(pair) as planes:
+    with np.load(folder / "pair.npz") as planes:
         science, template = (
-            Image(*(planes[f"{which}_{plane}"] for plane in ("flux", "variance", "mask", "psf")))
-            for which in ("science", "template")
+            Image(*(planes[f"{which}_{plane}"] for plane in PLANES)) for which in ("science", "template")
         )
-    work = _work(name, science, template)
+    if name in PEERS:
+        work: Callable[[], Any] = work_of(name, science, template, folder)
+    else:
+        work = lambda: METHODS[name](science, template)  # noqa: E731
     process = psutil.Process()
     before = process.memory_info().rss
     with _Peak(process) as peak:
-        first, _ = _cpu(work)
-    times, transforms = [first], [_five_transforms(science.flux)]
-    for _ in range(repeats - 1):
+        difference = work()
+    times, transforms = [], []
+    for _ in range(repeats):
         transforms.append(_five_transforms(science.flux))
-        times.append(_cpu(work)[0])
+        times.append(_cpu(work))
+    if name in PEERS:
+        difference = as_difference(difference, science, template)
+    np.savez(folder / f"{name}.npz", **{plane: getattr(difference, plane) for plane in (*PLANES, "significance")})
     return {
         "cpu_s": float(np.median(times)),
         "five_transforms_s": float(np.median(transforms)),
@@ -113,10 +141,16 @@ def measured(name: str, pair: Path, repeats: int) -> dict[str, float]:
     }
 
 
-def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+def _cpu(work: Callable[[], Any]) -> float:
+    """Return the CPU seconds of some work and of the processes that it starts."""
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    started = used()
+    work()
+    return used() - started
 
 
 def _five_transforms(flux: np.ndarray[Any, Any]) -> float:
@@ -128,37 +162,7 @@ def _five_transforms(flux: np.ndarray[Any, Any]) -> float:
         for _ in range(2):
             fft.irfft2(hat, flux.shape, workers=1)
 
-    return min(_cpu(work)[0] for _ in range(3))
-
-
-def _work(name: str, science: Image, template: Image) -> Callable[[], Any]:
-    if name == "sfft-peer":
-        from sfft.CustomizedPacket import Customized_Packet
-
-        folder = Path(tempfile.mkdtemp())
-        paths = {which: str(folder / f"{which}.fits") for which in ("science", "template", "difference")}
-        _write(paths["science"], science)
-        _write(paths["template"], template)
-        return lambda: Customized_Packet.CP(
-            FITS_REF=paths["template"], FITS_SCI=paths["science"], FITS_mREF=paths["template"],
-            FITS_mSCI=paths["science"], FITS_DIFF=paths["difference"], ForceConv="REF", KerHW=HALF_WIDTH,
-            KerSpType="Polynomial", KerSpDegree=ORDER, SEPARATE_SCALING=True, ScaSpType="Polynomial", ScaSpDegree=0,
-            BkgSpType="Polynomial", BkgSpDegree=0, BACKEND_4SUBTRACT="Numpy", NUM_CPU_THREADS_4SUBTRACT=1,
-        )  # fmt: skip
-    if name == "stdpipe-peer":
-        from stdpipe import subtraction
-
-        return lambda: subtraction.run_hotpants(
-            science.flux, template.flux, mask=science.mask != 0, template_mask=template.mask != 0,
-            image_gain=GAIN, template_gain=GAIN, extra={"ko": ORDER, "bgo": 0},
-        )  # fmt: skip
-    return lambda: METHODS[name](science, template)
-
-
-def _write(path: str, image: Image) -> None:
-    from astropy.io import fits
-
-    fits.PrimaryHDU(image.flux.T.astype(np.float64)).writeto(path)
+    return min(_cpu(work) for _ in range(3))
 
 
 class _Peak:
