@@ -26,7 +26,7 @@ def test_jwst_pair_finds_what_is_injected_in_noise_that_is_correlated(tmp_path, 
     found = metrics_of(tmp_path, "experiment=jwst_pair", f"survey.path={path}")
     (row,) = found["rows"]
     assert row["recall_snr8"] >= 0.9
-    assert row["false_alarms_per_megapixel"] <= 5
+    assert row["false_alarms_per_megapixel"] <= 8
     widths = astrid.open_cube(tmp_path / "cubes", group="differences/zogy").score_width.to_numpy()
     assert widths[np.isfinite(widths)] == pytest.approx(1, abs=0.05)
 
