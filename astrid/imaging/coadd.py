@@ -16,13 +16,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from astropy.time import Time
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from astrid.errors import CellSkipped
 from astrid.image import Image
 from astrid.schema import MaskBit
 
 REJECT_SIGMA = 6.0  # a pixel this far from the others' mean is left out ...
-REJECT_FRACTION = 0.5  # ... beyond this fraction of the mean, for the seeing differs
+REJECT_FRACTION = 0.5  # ... beyond this fraction of the mean, for sources vary ...
+REJECT_PSF = 1.5  # ... and this many times what another PSF makes of the light about it
+PSF_REACH = 2  # px, from which a PSF may bring light
+PSF_FLOOR = 5e-4  # of the peak of a PSF, below which its differences do not count
 
 
 @dataclass(frozen=True)
@@ -175,25 +179,23 @@ def coadd(read: Callable[[int], Image], epochs: Sequence[int]) -> CoaddSums:
     if not epochs:
         raise CellSkipped("no template: no usable epoch")
     weights: dict[int, float] = {}
-    center = _center(read, epochs, weights)
+    center, psf = _center(read, epochs, weights)
     flux = np.zeros_like(center)
     weight_sum = np.zeros_like(center)
     variance_sum = np.zeros_like(center)
     bits = np.zeros(center.shape, np.uint16)
-    psf: NDArray[np.float32] = np.zeros((1, 1), np.float32)
     astrometric = 0.0
     for epoch in epochs:
         image, weight = read(epoch), np.float32(weights[epoch])
-        good = usable(image, center, n_epochs=len(epochs))
+        good = usable(image, center, psf, n_epochs=len(epochs))
         flux += np.where(good, weight * image.flux, 0)
         weight_sum += np.where(good, weight, 0)
         variance_sum += np.where(good, weight**2 * image.variance, 0)
         bits |= image.mask
-        psf = psf + image.psf * weight
         astrometric += (float(weight) * image.astrometric_rms) ** 2
     total = sum(weights.values())
     return CoaddSums(
-        _finish(flux, weight_sum, variance_sum, bits, psf / np.float32(total), math.sqrt(astrometric) / total),
+        _finish(flux, weight_sum, variance_sum, bits, psf, math.sqrt(astrometric) / total),
         weight_sum,
         variance_sum,
         center,
@@ -215,33 +217,64 @@ def without(sums: CoaddSums, epoch: int, image: Image) -> Image:
     if not rest:
         raise CellSkipped("no template: its only epoch is this one")
     weight = np.float32(sums.weights[epoch])
-    good = usable(image, sums.center, n_epochs=len(sums.weights))
+    good = usable(image, sums.center, sums.image.psf, n_epochs=len(sums.weights))
     weight_sum = sums.weight_sum - np.where(good, weight, 0)
     weight_sum[weight_sum < 1e-3 * weight] = 0
     flux = sums.image.flux * sums.weight_sum - np.where(good, weight * image.flux, 0)
     variance_sum = np.maximum(sums.weight2_variance_sum - np.where(good, weight**2 * image.variance, 0), 0)
     total = sum(sums.weights.values())
-    psf = ((sums.image.psf * np.float32(total) - image.psf * weight) / (total - float(weight))).astype(np.float32)
+    psf = sums.image.psf * np.float32(total) - image.psf * weight
+    psf = (psf / psf.sum()).astype(np.float32)
     rms = math.sqrt(max((sums.image.astrometric_rms * total) ** 2 - (float(weight) * image.astrometric_rms) ** 2, 0))
     return _finish(flux, weight_sum, variance_sum, sums.image.mask, psf, rms / (total - float(weight)))
 
 
-def usable(image: Image, center: NDArray[np.float32], *, n_epochs: int) -> NDArray[np.bool_]:
-    """Return the pixels of an epoch that go into the coadd: unmasked and like the others."""
+def usable(image: Image, center: NDArray[np.float32], psf: NDArray[np.float32], *, n_epochs: int) -> NDArray[np.bool_]:
+    """Return the pixels of an epoch that go into the coadd: unmasked and like the others.
+
+    A worse PSF takes light from the core of a star to its wings, where it is many times what a good one leaves there:
+    what the PSF of the epoch and that of the coadd explain is no reason to leave a pixel out.
+
+    Parameters
+    ----------
+    image : Image
+        The epoch.
+    center : (ny, nx) array
+        The mean to judge by; NaN where there is none.
+    psf : (py, px) array
+        Of the coadd, with sum one.
+    n_epochs : int
+        In the coadd; pixels of two cannot be judged.
+    """
     good = image.mask == 0
     if n_epochs >= 3:
-        limit = REJECT_SIGMA * np.sqrt(image.variance) + REJECT_FRACTION * np.abs(center)
+        known = np.nan_to_num(center)
+        about = ndimage.maximum_filter(known, 2 * PSF_REACH + 1)
+        spread = np.maximum(REJECT_FRACTION * np.abs(known), REJECT_PSF * psf_spread(image.psf, psf) * about)
+        limit = REJECT_SIGMA * np.sqrt(image.variance) + spread
         good &= (np.abs(image.flux - center) <= limit) | ~np.isfinite(center)
     return np.asarray(good, bool)
 
 
-def _center(read: Callable[[int], Image], epochs: Sequence[int], weights: dict[int, float]) -> NDArray[np.float32]:
-    """Mean of each pixel over the epochs, without its lowest and highest where there are three."""
+def psf_spread(psf: NDArray[np.float32], other: NDArray[np.float32]) -> np.float32:
+    """Return by how much two PSFs of one shape differ at most, over the light of the second within two pixels."""
+    change = np.abs(psf - other)
+    about = ndimage.maximum_filter(other, 2 * PSF_REACH + 1)
+    counts = change > PSF_FLOOR * other.max()
+    return np.float32(np.max(change[counts] / about[counts], initial=0))
+
+
+def _center(
+    read: Callable[[int], Image], epochs: Sequence[int], weights: dict[int, float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean of each pixel over the epochs, without its lowest and highest where there are three, and the mean PSF."""
     total: NDArray[Any] | None = None
+    psf: NDArray[np.float32] = np.zeros((1, 1), np.float32)
     low = high = count = np.empty(0)
     for epoch in epochs:
         image = read(epoch)
         weights[epoch] = weight_of(image)
+        psf = psf + image.psf * np.float32(weights[epoch])
         good = image.mask == 0
         value = np.where(good, image.flux, 0)
         if total is None:
@@ -258,7 +291,7 @@ def _center(read: Callable[[int], Image], epochs: Sequence[int], weights: dict[i
     trimmed = count >= 3
     with np.errstate(invalid="ignore", divide="ignore"):
         center = np.where(trimmed, (total - low - high) / (count - 2), np.nan)
-    return center.astype(np.float32)
+    return center.astype(np.float32), (psf / psf.sum()).astype(np.float32)
 
 
 def _finish(
@@ -278,6 +311,6 @@ def _finish(
         np.where(seen, flux_sum / safe, 0).astype(np.float32),
         np.where(seen & (variance > 0), variance, typical).astype(np.float32),
         np.where(seen, 0, hole).astype(np.uint16),
-        (psf / psf.sum()).astype(np.float32),
+        psf,
         astrometric_rms=astrometric_rms,
     )

@@ -56,6 +56,38 @@ def test_a_cosmic_ray_in_one_epoch_does_not_reach_the_template():
     assert abs(sums.image.flux[20, 20] - others) < 5
 
 
+def seeing_images(widths: list[float]) -> list[Image]:
+    """One star of S/N 1500 at its peak, in another seeing each time."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[-20:21, -20:21]
+    stack = []
+    for width in widths:
+        psf = (1 + (y**2 + x**2) / (0.92 * width) ** 2) ** -3.5
+        psf = (psf / psf.sum()).astype(np.float32)
+        flux = 1500 * psf / np.mean([0.4 / w**2 for w in widths]) + rng.normal(0, 1, psf.shape)
+        stack.append(
+            Image(flux.astype(np.float32), np.ones(psf.shape, np.float32), np.zeros(psf.shape, np.uint16), psf)
+        )
+    return stack
+
+
+def test_a_bright_star_keeps_its_wings_where_the_seeing_differs():
+    image = coadd(seeing_images([2.0, 2.1, 2.2, 3.0, 3.6]).__getitem__, range(5)).image
+    y, x = np.mgrid[-20:21, -20:21]
+    flux = image.flux[18:23, 18:23].sum() / image.psf[18:23, 18:23].sum()
+    for radius in range(3, 9):
+        ring = np.abs(np.hypot(y, x) - radius) < 0.5
+        noise = 3 * float(np.sqrt(image.variance[ring].sum()))
+        assert image.flux[ring].sum() == pytest.approx(flux * image.psf[ring].sum(), rel=0.01, abs=noise)
+
+
+def test_a_flash_beside_a_bright_star_is_left_out_where_the_seeing_is_the_same():
+    stack = seeing_images([2.5] * 5)
+    before = coadd(stack.__getitem__, range(5)).image.flux.copy()
+    stack[2].flux[24, 20] += 0.2 * stack[2].flux.max()
+    assert coadd(stack.__getitem__, range(5)).image.flux[24, 20] == pytest.approx(before[24, 20], abs=2)
+
+
 def test_masked_pixels_do_not_count_and_holes_are_marked():
     stack = images(3)
     for i, image in enumerate(stack):
