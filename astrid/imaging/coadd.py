@@ -1,8 +1,9 @@
 """Templates: which epochs go into a coadd, and the coadd itself.
 
 The coadd is an inverse-variance weighted mean with one weight per exposure, so
-that its PSF is the same weighted mean of the PSFs. Its sums are kept, and the
-coadd without one of its own epochs follows from them.
+that its PSF is the same weighted mean of the PSFs; a star that is saturated in
+some of them is masked, for what is left of it has another PSF. Its sums are kept,
+and the coadd without one of its own epochs follows from them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from scipy import ndimage
 
 from astrid.errors import CellSkipped
 from astrid.image import Image
+from astrid.imaging.psf import psf_fwhm
 from astrid.schema import MaskBit
 
 REJECT_SIGMA = 6.0  # a pixel this far from the others' mean is left out ...
 REJECT_FRACTION = 0.5  # ... beyond this fraction of the mean, for sources vary ...
 REJECT_PSF = 1.5  # ... and this many times what another PSF makes of the light about it
+REJECT_REACH = 1.0  # FWHM about such a pixel is left out with it: a trail is wider than what stands out of it
+SATURATED_SHARE = 0.1  # of the weight: with more, the star is not that of the PSF
 PSF_REACH = 2  # px, from which a PSF may bring light
 PSF_FLOOR = 5e-4  # of the peak of a PSF, below which its differences do not count
+_DISK = ndimage.generate_binary_structure(2, 1)
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,7 @@ def coadd(read: Callable[[int], Image], epochs: Sequence[int]) -> CoaddSums:
     flux = np.zeros_like(center)
     weight_sum = np.zeros_like(center)
     variance_sum = np.zeros_like(center)
+    saturated = np.zeros_like(center)
     bits = np.zeros(center.shape, np.uint16)
     astrometric = 0.0
     for epoch in epochs:
@@ -191,11 +197,13 @@ def coadd(read: Callable[[int], Image], epochs: Sequence[int]) -> CoaddSums:
         flux += np.where(good, weight * image.flux, 0)
         weight_sum += np.where(good, weight, 0)
         variance_sum += np.where(good, weight**2 * image.variance, 0)
+        saturated += np.where((image.mask & np.uint16(MaskBit.SATURATED)) != 0, weight, 0)
         bits |= image.mask
         astrometric += (float(weight) * image.astrometric_rms) ** 2
     total = sum(weights.values())
+    incomplete = saturated > SATURATED_SHARE * total
     return CoaddSums(
-        _finish(flux, weight_sum, variance_sum, bits, psf, math.sqrt(astrometric) / total),
+        _finish(flux, weight_sum, variance_sum, bits, incomplete, psf, math.sqrt(astrometric) / total),
         weight_sum,
         variance_sum,
         center,
@@ -226,14 +234,17 @@ def without(sums: CoaddSums, epoch: int, image: Image) -> Image:
     psf = sums.image.psf * np.float32(total) - image.psf * weight
     psf = (psf / psf.sum()).astype(np.float32)
     rms = math.sqrt(max((sums.image.astrometric_rms * total) ** 2 - (float(weight) * image.astrometric_rms) ** 2, 0))
-    return _finish(flux, weight_sum, variance_sum, sums.image.mask, psf, rms / (total - float(weight)))
+    bits = sums.image.mask
+    incomplete = (bits & np.uint16(MaskBit.SATURATED)) != 0
+    return _finish(flux, weight_sum, variance_sum, bits, incomplete, psf, rms / (total - float(weight)))
 
 
 def usable(image: Image, center: NDArray[np.float32], psf: NDArray[np.float32], *, n_epochs: int) -> NDArray[np.bool_]:
     """Return the pixels of an epoch that go into the coadd: unmasked and like the others.
 
     A worse PSF takes light from the core of a star to its wings, where it is many times what a good one leaves there:
-    what the PSF of the epoch and that of the coadd explain is no reason to leave a pixel out.
+    what the PSF of the epoch and that of the coadd explain is no reason to leave a pixel out. What is left out goes
+    with its surroundings, out to one FWHM.
 
     Parameters
     ----------
@@ -252,7 +263,10 @@ def usable(image: Image, center: NDArray[np.float32], psf: NDArray[np.float32], 
         about = ndimage.maximum_filter(known, 2 * PSF_REACH + 1)
         spread = np.maximum(REJECT_FRACTION * np.abs(known), REJECT_PSF * psf_spread(image.psf, psf) * about)
         limit = REJECT_SIGMA * np.sqrt(image.variance) + spread
-        good &= (np.abs(image.flux - center) <= limit) | ~np.isfinite(center)
+        unlike = good & (np.abs(image.flux - center) > limit)
+        if unlike.any():
+            reach = round(REJECT_REACH * psf_fwhm(psf))
+            good &= ~ndimage.binary_dilation(unlike, _DISK, iterations=reach)
     return np.asarray(good, bool)
 
 
@@ -299,6 +313,7 @@ def _finish(
     weight_sum: NDArray[np.float32],
     variance_sum: NDArray[np.float32],
     bits: NDArray[np.uint16],
+    incomplete: NDArray[np.bool_],
     psf: NDArray[np.float32],
     astrometric_rms: float,
 ) -> Image:
@@ -310,7 +325,7 @@ def _finish(
     return Image(
         np.where(seen, flux_sum / safe, 0).astype(np.float32),
         np.where(seen & (variance > 0), variance, typical).astype(np.float32),
-        np.where(seen, 0, hole).astype(np.uint16),
+        np.where(seen, np.where(incomplete, np.uint16(MaskBit.SATURATED), 0), hole).astype(np.uint16),
         psf,
         astrometric_rms=astrometric_rms,
     )

@@ -4,6 +4,7 @@ import pytest
 from astrid.errors import CellSkipped
 from astrid.image import Image
 from astrid.imaging.coadd import Coadd, EpochQuality, coadd, without
+from astrid.schema import MaskBit
 
 PSF = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25]).astype(np.float32)
 
@@ -86,6 +87,27 @@ def test_a_flash_beside_a_bright_star_is_left_out_where_the_seeing_is_the_same()
     before = coadd(stack.__getitem__, range(5)).image.flux.copy()
     stack[2].flux[24, 20] += 0.2 * stack[2].flux.max()
     assert coadd(stack.__getitem__, range(5)).image.flux[24, 20] == pytest.approx(before[24, 20], abs=2)
+
+
+def test_a_trail_is_left_out_with_its_wings():
+    stack = seeing_images([2.5] * 8)
+    before = coadd(stack.__getitem__, range(8)).image.flux
+    y, x = np.mgrid[:41, :41]
+    from_trail = np.abs(y - 4 - 0.3 * x)
+    stack[3].flux[:] += 40 * np.exp(-0.5 * (from_trail / 1.1) ** 2).astype(np.float32)
+    left = (coadd(stack.__getitem__, range(8)).image.flux - before)[from_trail < 6]
+    assert np.mean(left) == pytest.approx(0, abs=0.1)
+    assert np.max(left) < 1  # in one epoch of eight, each of noise one
+
+
+def test_a_star_that_is_saturated_in_some_epochs_is_masked_with_and_without_one():
+    stack = images(6)
+    for one in stack[:2]:
+        one.mask[10:14, 20:24] = MaskBit.SATURATED
+    sums = coadd(stack.__getitem__, range(6))
+    for image in (sums.image, without(sums, 5, stack[5])):
+        assert (image.mask[10:14, 20:24] == MaskBit.SATURATED).all()
+        assert np.count_nonzero(image.mask) == 16
 
 
 def test_masked_pixels_do_not_count_and_holes_are_marked():
