@@ -41,6 +41,8 @@ class CandidateFlag(IntFlag):
     DIPOLE = 64  # as much light of the other sign beside it
     FADING = 128  # negative: fainter than in the template
     SATURATED = 256  # saturated pixels within 2 W
+    GHOST = 512  # on a broad, even patch of light that the other image lacks: a reflection
+    GLINT = 1024  # one of several in a row: flashes of a satellite or debris
 
 
 CELL_DIMS = ("tile", "epoch", "band")

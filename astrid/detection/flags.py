@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astrid.detection.ghosts import is_on_ghost
+from astrid.detection.glints import FEWEST, is_glint
 from astrid.detection.sources import Sources
 from astrid.image import Difference, Image
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
@@ -17,6 +19,7 @@ CANDIDATES_AT_A_TIME = 512
 WIDE = 2.0  # FWHM of the difference in which edges and saturated pixels tell
 SATURATED_HALO = 5.0  # FWHM around saturated pixels that are in their star's halo
 DIPOLE_RATIO = 0.4  # of the score of the other sign beside a candidate to its own
+OTHER_THAN_GLINTS = CandidateFlag.STREAK | CandidateFlag.HALO | CandidateFlag.GHOST
 DIPOLE_SIGMA = 4.0  # which that score must exceed too: noise beside a faint source does not
 
 
@@ -34,6 +37,9 @@ def candidate_flags(
     - EDGE: pixels without data in science or template, or the end of the image, within 2 W
     - DIPOLE: feature ``dipole`` of 0.4 or more, and four sigma or more of the other sign
     - FADING: negative
+    - GHOST: `astrid.detection.ghosts.is_on_ghost`
+    - GLINT: `astrid.detection.glints.is_glint`, among candidates of one sign without a source of the template within
+      W, that are on no streak, halo or ghost
 
     Parameters
     ----------
@@ -71,10 +77,19 @@ def candidate_flags(
         CandidateFlag.DIPOLE: (columns["dipole"] >= DIPOLE_RATIO)
         & (columns["dipole"] * np.abs(columns["significance"]) >= DIPOLE_SIGMA),
         CandidateFlag.FADING: columns["is_negative"],
+        CandidateFlag.GHOST: is_on_ghost(difference, science, template, y, x, columns["significance"]),
     }
     flags = np.zeros(n, np.int32)
     for flag, holds in named.items():
         flags[np.asarray(holds, bool)] |= np.int32(flag)
+    explained = (flags & np.int32(OTHER_THAN_GLINTS)) != 0
+    for is_negative in (False, True):
+        those = np.flatnonzero(~explained & (columns["is_negative"] == is_negative))
+        those = those[sources.distance(y[those], x[those]) > width]
+        if len(those) >= FEWEST:
+            area = float(np.count_nonzero(difference.mask == 0))
+            of = y[those], x[those], columns["significance"][those]
+            flags[those[is_glint(*of, fwhm=width, area=area)]] |= np.int32(CandidateFlag.GLINT)
     return flags
 
 

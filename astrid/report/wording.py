@@ -17,6 +17,8 @@ FLAGS = {
     CandidateFlag.DIPOLE: "dipole",
     CandidateFlag.FADING: "fading",
     CandidateFlag.SATURATED: "beside saturated pixels",
+    CandidateFlag.GHOST: "on a ghost of a bright star",
+    CandidateFlag.GLINT: "in a row like glints of a satellite",
 }
 LOSSES = {
     "masked": "on masked pixels or on a streak",
