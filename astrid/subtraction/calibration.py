@@ -75,7 +75,7 @@ def subtract_calibrated(method: Subtractor, science: Image, template: Image) -> 
     border[box] = True
     border = ndimage.binary_dilation(~border)[box]
     reach = min(CUT_REACH * equivalent_fwhm(part.psf), min(border.shape) / LEAST_KEPT)
-    mask_cut_stars(part.mask, border, np.maximum(_matched(small[0]), _matched(small[1])), reach)
+    mask_cut_stars(part.mask, border, _of_both(_matched(small[0]), _matched(small[1])), reach)
     mask = np.full(science.mask.shape, MaskBit.NO_DATA.value, np.uint16)
     mask |= science.mask
     flux, significance = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32)
@@ -91,6 +91,11 @@ def _matched(image: Image) -> FloatArray:
     flux = fftconvolve(np.where(seen, image.flux, 0), image.psf, mode="same")
     least = np.median(noise[seen]) if seen.any() else 1.0
     return np.asarray(flux / np.sqrt(np.maximum(noise, 0.01 * least)) * seen, np.float32)
+
+
+def _of_both(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the smaller S/N, for a star is in both images and what is new is not; where one is masked, the other's."""
+    return np.where((first != 0) & (second != 0), np.minimum(first, second), np.maximum(first, second))
 
 
 def shared_box(science: Image, template: Image) -> tuple[slice, slice] | None:

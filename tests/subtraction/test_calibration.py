@@ -126,6 +126,20 @@ def test_a_stamp_in_an_empty_grid_is_subtracted_like_the_stamp_alone():
     assert (inside.mask != 0).sum() == inside.mask.size - side * side + (alone.mask != 0).sum()
 
 
+def test_at_the_edge_of_the_data_stars_are_masked_and_new_sources_are_not():
+    science, template = image(1), image(2)
+    for one in (science, template):
+        one.mask[:, :30] = MaskBit.NO_DATA
+        one.flux[48:73, 30:46] += 400 * PSF[:, 9:]  # a star whose centre is 3 px from the edge
+    science.flux[128:153, 30:46] += 100 * PSF[:, 9:]  # and a new source
+    for one in (science, template):
+        one.flux[:, :30] = 0
+    difference, _ = subtract_calibrated(Zogy(), science, template)
+    assert difference.mask[60, 33] == MaskBit.NEIGHBOUR
+    assert difference.mask[140, 33] == 0
+    assert difference.significance[140, 33] > 10
+
+
 def test_variances_that_are_far_from_the_noise_are_refused_with_the_numbers():
     science, template = image(1), image(2)
     wrong = [replace(one, variance=one.variance * 400) for one in (science, template)]
