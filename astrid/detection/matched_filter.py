@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from astrid.detection.base import Detections
+from astrid.detection.centring import centred
 from astrid.detection.deblending import part
 from astrid.detection.shape import is_point_like
 from astrid.image import Difference
@@ -88,13 +90,19 @@ class MatchedFilter:
         if self.deblend:
             clear = ~streak[tuple(peaks.T)]
             y, x, significance, keep = part(difference, y, x, significance, threshold=self.threshold, tried=clear)
+        parted = keep.copy()
         single = np.flatnonzero(~keep)
         if self.max_chi2 is None:
             keep[:] = True
         else:
             of = y[single], x[single], significance[single]
             keep[single] = is_point_like(difference, *of, max_chi2=self.max_chi2)
-        return Detections(y=y[keep], x=x[keep], significance=significance[keep])
+        y, x, significance, alone = y[keep], x[keep], significance[keep], ~parted[keep]
+        alone &= ~cut_windows(streak, y, x, (1, 1), fill=False)[:, 0, 0]  # it would pull them
+        at = y.copy(), x.copy()
+        at[0][alone], at[1][alone] = centred(difference, y[alone], x[alone])
+        apart = ~_closer(*at, radius)
+        return Detections(y=np.where(apart, at[0], y), x=np.where(apart, at[1], x), significance=significance)
 
     def _peaks(
         self, score: NDArray[Any], mask: NDArray[np.bool_], streak: NDArray[np.bool_], radius: int
@@ -109,6 +117,14 @@ class MatchedFilter:
             above = score[tuple(peaks[on_streak].T)] - level
             fair[on_streak] &= above >= np.maximum(self.threshold, STREAK_RIPPLE * level)
         return peaks[fair]
+
+
+def _closer(y: NDArray[np.float64], x: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Whether another position lies within a radius along both axes."""
+    closer = np.zeros(len(y), bool)
+    if len(y) > 1:
+        closer[cKDTree(np.column_stack([y, x])).query_pairs(radius, p=np.inf, output_type="ndarray").ravel()] = True
+    return closer
 
 
 def streak_level(
