@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from astrid.image import Difference
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
+from astrid.imaging.placing import placed
+from astrid.schema import MaskBit
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +44,9 @@ def centred(difference: Difference, y: Floats, x: Floats) -> tuple[Floats, Float
     (y, x) : two (n,) float arrays
         The start where the fit fails or ends farther from it than half a FWHM.
     """
-    parts = [slice(i, i + AT_A_TIME) for i in range(0, max(len(y), 1), AT_A_TIME)]
+    if not len(y):
+        return y, x
+    parts = [slice(i, i + AT_A_TIME) for i in range(0, len(y), AT_A_TIME)]
     moved = [_centred(difference, y[part], x[part]) for part in parts]
     return np.concatenate([one[0] for one in moved]), np.concatenate([one[1] for one in moved])
 
@@ -54,18 +58,19 @@ def _centred(difference: Difference, y: Floats, x: Floats) -> tuple[Floats, Floa
     pixel_y, pixel_x = np.rint(y), np.rint(x)
     row = np.arange(-half, half + 1)[None, :, None] + (pixel_y - y)[:, None, None]
     column = np.arange(-half, half + 1)[None, None, :] + (pixel_x - x)[:, None, None]
-    good = cut_windows(difference.unusable == 0, y, x, side, fill=False)
+    good = (cut_windows(difference.mask, y, x, side, fill=1) & ~np.uint16(MaskBit.STREAK)) == 0
     good &= np.hypot(row, column) <= REACH * width
-    data = np.where(good, cut_windows(difference.flux, y, x, side), 0).astype(np.float64)
+    data = np.where(good, cut_windows(difference.flux, y, x, side), 0).astype(np.float64).reshape(len(y), -1)
     psf = difference.psf if difference.psf_terms is None else difference.psf_at(y, x)
     psf = _cut(psf, max(half, int(np.ceil(SHAPE_REACH * width))))
     dy, dx = y - pixel_y, x - pixel_x
+    good = good.reshape(len(y), 1, -1)
     fine = good.sum(axis=(1, 2)) > 3
     for _ in range(ROUNDS):
-        design = _design(psf, dy, dx, half) * good[:, None]
-        normal = np.einsum("nkyx,nlyx->nkl", design, design)
+        design = placed(psf, dy, dx, half).reshape(len(y), 3, -1) * good
+        normal = design @ design.transpose(0, 2, 1)
         normal += np.eye(3) * (1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-300)[:, None, None]
-        flux, by_y, by_x = np.linalg.solve(normal, np.einsum("nkyx,nyx->nk", design, data)[..., None])[..., 0].T
+        flux, by_y, by_x = np.linalg.solve(normal, design @ data[..., None])[..., 0].T
         with np.errstate(invalid="ignore", divide="ignore"):
             step = np.stack([by_y, by_x]) / flux
         fine &= np.isfinite(step).all(axis=0)
@@ -76,20 +81,6 @@ def _centred(difference: Difference, y: Floats, x: Floats) -> tuple[Floats, Floa
 
 
 def _cut(psf: NDArray[Any], half: int) -> NDArray[Any]:
-    """Cut or pad stamps to a half side."""
-    for axis in (-2, -1):
-        have = psf.shape[axis] // 2
-        psf = np.moveaxis(psf, axis, 0)[max(0, have - half) : have + min(have, half) + 1]
-        psf = np.moveaxis(np.pad(psf, [(max(0, half - have),) * 2] + [(0, 0)] * (psf.ndim - 1)), 0, axis)
-    return psf
-
-
-def _design(psf: NDArray[Any], dy: Floats, dx: Floats, half: int) -> Floats:
-    """PSF moved by each offset, and its two derivatives by the offset: (n, 3, side, side)."""
-    hat = np.fft.rfft2(psf.astype(np.float64))
-    fy = 2 * np.pi * np.fft.fftfreq(psf.shape[-2])[:, None]
-    fx = 2 * np.pi * np.fft.rfftfreq(psf.shape[-1])[None, :]
-    moved = hat * np.exp(-1j * (dy[:, None, None] * fy + dx[:, None, None] * fx))
-    images = np.fft.irfft2(np.stack([moved, -1j * fy * moved, -1j * fx * moved], axis=1), psf.shape[-2:])
-    cy, cx = psf.shape[-2] // 2, psf.shape[-1] // 2
-    return np.asarray(images[:, :, cy - half : cy + half + 1, cx - half : cx + half + 1])
+    """Leave out what is farther than a half side from the middle of stamps."""
+    rows, columns = (slice(max(0, n // 2 - half), n // 2 + half + 1) for n in psf.shape[-2:])
+    return psf[..., rows, columns]

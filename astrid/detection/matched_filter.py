@@ -73,7 +73,9 @@ class MatchedFilter:
 
         On a streak (`MaskBit.STREAK`), what counts is by how much a peak exceeds the streak around it.
         """
-        streak = (difference.mask & np.uint16(MaskBit.STREAK)) != 0
+        streak = np.zeros(difference.mask.shape, bool)
+        if np.bitwise_or.reduce(difference.mask, axis=None) & MaskBit.STREAK:
+            streak = (difference.mask & np.uint16(MaskBit.STREAK)) != 0
         difference = replace(difference, mask=difference.unusable)
         score = difference.significance
         radius = self.radius or max(1, int(np.ceil(equivalent_fwhm(difference.psf))))
