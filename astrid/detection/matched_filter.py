@@ -80,10 +80,8 @@ class MatchedFilter:
         score = difference.significance
         radius = self.radius or max(1, int(np.ceil(equivalent_fwhm(difference.psf))))
         masked = difference.mask != 0
-        found = [self._peaks(score, masked, streak, radius)]
-        if self.both_signs:
-            found.append(self._peaks(-score, masked, streak, radius))
-        peaks = np.concatenate(found)
+        signs = (1, -1) if self.both_signs else (1,)
+        peaks = np.concatenate([self._peaks(score, masked, streak, radius, sign) for sign in signs])
         significance = score[tuple(peaks.T)].astype(np.float64)
         order = np.argsort(-np.abs(significance), kind="stable")
         peaks, significance = peaks[order], significance[order]
@@ -107,16 +105,16 @@ class MatchedFilter:
         return Detections(y=np.where(apart, at[0], y), x=np.where(apart, at[1], x), significance=significance)
 
     def _peaks(
-        self, score: NDArray[Any], mask: NDArray[np.bool_], streak: NDArray[np.bool_], radius: int
+        self, score: NDArray[Any], mask: NDArray[np.bool_], streak: NDArray[np.bool_], radius: int, sign: int
     ) -> NDArray[np.intp]:
-        peaks = find_peaks(score, mask, threshold=self.threshold, radius=radius)
+        peaks = _peaks_of_sign(score, mask, self.threshold, radius, sign)
         y, x = (p.astype(np.float64) for p in peaks.T)
-        around = cut_windows(score, y, x, (3, 3)).max(axis=(1, 2), initial=-np.inf)
-        fair: NDArray[np.bool_] = around <= MASKED_SLOPE * score[tuple(peaks.T)]
+        around = (sign * cut_windows(score, y, x, (3, 3))).max(axis=(1, 2), initial=-np.inf)
+        fair: NDArray[np.bool_] = around <= MASKED_SLOPE * sign * score[tuple(peaks.T)]
         on_streak = streak[tuple(peaks.T)]
         if on_streak.any():
-            level = streak_level(score, streak & ~mask, y[on_streak], x[on_streak])
-            above = score[tuple(peaks[on_streak].T)] - level
+            level = streak_level(sign * score, streak & ~mask, y[on_streak], x[on_streak])
+            above = sign * score[tuple(peaks[on_streak].T)] - level
             fair[on_streak] &= above >= np.maximum(self.threshold, STREAK_RIPPLE * level)
         return peaks[fair]
 
@@ -176,23 +174,30 @@ def find_peaks(
     """
     if significance.shape != mask.shape:
         raise ValueError(f"significance is {significance.shape} but mask is {mask.shape}")
-    pixels = np.flatnonzero(significance >= threshold)
-    pixels = pixels[~mask.ravel()[pixels] & (significance.ravel()[pixels] < np.inf)]
-    if len(pixels) > CROWDED * significance.size:
-        usable = np.full(significance.shape, -np.inf, significance.dtype)
-        usable.flat[pixels] = significance.ravel()[pixels]
+    return _peaks_of_sign(significance, mask, threshold, radius, 1)
+
+
+def _peaks_of_sign(
+    score: NDArray[Any], mask: NDArray[np.bool_], threshold: float, radius: int, sign: int
+) -> NDArray[np.intp]:
+    """Peaks of a score, or of its negative without a copy of it."""
+    pixels = np.flatnonzero(score >= threshold if sign > 0 else score <= -threshold)
+    pixels = pixels[~mask.ravel()[pixels] & np.isfinite(score.ravel()[pixels])]
+    if len(pixels) > CROWDED * score.size:
+        usable = np.full(score.shape, -np.inf, score.dtype)
+        usable.flat[pixels] = sign * score.ravel()[pixels]
         highest = ndimage.maximum_filter(usable, size=2 * radius + 1)
         pixels = pixels[(usable == highest).ravel()[pixels]]
-    values = significance.ravel()[pixels]
+    values = sign * score.ravel()[pixels]
     pixels = pixels[np.argsort(-values, kind="stable")]
-    peaks = np.stack(np.divmod(pixels, significance.shape[1]), axis=1)
+    peaks = np.stack(np.divmod(pixels, score.shape[1]), axis=1)
     for half in (1, radius):  # the nearest pixels leave few to be compared with the rest
-        peaks = peaks[_are_highest(significance, mask, peaks, threshold, half)]
+        peaks = peaks[_are_highest(score, mask, peaks, threshold, half, sign)]
     return peaks
 
 
 def _are_highest(
-    significance: NDArray[Any], mask: NDArray[np.bool_], pixels: NDArray[np.intp], threshold: float, half: int
+    score: NDArray[Any], mask: NDArray[np.bool_], pixels: NDArray[np.intp], threshold: float, half: int, sign: int
 ) -> NDArray[np.bool_]:
     """Whether each pixel exceeds the usable ones of the square around it, and equals none that comes first."""
     side = (2 * half + 1, 2 * half + 1)
@@ -201,7 +206,7 @@ def _are_highest(
     for start in range(0, len(pixels), SQUARES_AT_A_TIME):
         some = slice(start, start + SQUARES_AT_A_TIME)
         y, x = (p.astype(np.float64) for p in pixels[some].T)
-        near = cut_windows(significance, y, x, side)
+        near = sign * cut_windows(score, y, x, side)
         own = near[:, half, half][:, None, None]
         rival = (near > own) | ((near == own) & comes_first)
         rival &= (near < np.inf) & ~cut_windows(mask, y, x, side, fill=True)

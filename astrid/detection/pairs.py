@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from astrid.detection.shape import is_point_like
@@ -193,9 +194,9 @@ def _second(data: Floats, weight: Floats, psf: Floats, first: Floats, width: flo
     inner = slice(data.shape[-1] // 2 - half, data.shape[-1] // 2 + half + 1)  # what a second source lights
     data, weight = data[:, inner, inner], weight[:, inner, inner]
     reach = int(np.floor(FARTHEST * width)) + 1
-    places = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T.astype(np.float64)
+    places = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
     places = places[np.hypot(*places.T) <= FARTHEST * width + 1]
-    shapes = placed(psf, places[:, 0], places[:, 1], half)[:, 0].reshape(len(places), -1)
+    shapes = _at_pixels(psf, places, half).reshape(len(places), -1)
     w = weight.reshape(n, 1, -1)
     source = placed(psf, first[:, 0], first[:, 1], half).reshape(n, 3, -1)
     columns = np.concatenate([source, data.reshape(n, 1, -1)], axis=1) * w
@@ -210,7 +211,21 @@ def _second(data: Floats, weight: Floats, psf: Floats, first: Floats, width: flo
     apart = np.hypot(places[:, 0] - first[:, :1], places[:, 1] - first[:, 1:])
     gain[~np.isfinite(gain) | (apart < CLOSEST * width) | (apart > FARTHEST * width)] = 0
     best = gain.argmax(axis=1)
-    return gain[np.arange(n), best], places[best]
+    return gain[np.arange(n), best], places[best].astype(np.float64)
+
+
+def _at_pixels(psf: Floats, places: NDArray[np.intp], half: int) -> Floats:
+    """Return a PSF centred on whole pixels of a window, (n, side, side)."""
+    reach = half + np.abs(places).max()
+    around = np.zeros((2 * reach + 1, 2 * reach + 1))
+    rows, columns = (min(n // 2, reach) for n in psf.shape)
+    middle = psf.shape[0] // 2, psf.shape[1] // 2
+    around[reach - rows : reach + rows + 1, reach - columns : reach + columns + 1] = psf[
+        middle[0] - rows : middle[0] + rows + 1, middle[1] - columns : middle[1] + columns + 1
+    ]
+    windows = sliding_window_view(around, (2 * half + 1, 2 * half + 1))
+    at: Floats = windows[reach - half - places[:, 0], reach - half - places[:, 1]]
+    return at
 
 
 def _counted(

@@ -87,14 +87,19 @@ def psf_flux(
 
 def _fit(d: Floats, v: Floats, w: NDArray[np.bool_], p: Floats) -> Floats:
     axes = (1, 2)
-    power, total = (p**2 * w).sum(axes), (p**2).sum(axes)
+    pw = p * w
+    power, total = np.einsum("nyx,nyx->n", pw, p), np.einsum("nyx,nyx->n", p, p)
     masked = 1 - power / total
     lost = masked > LARGEST_MASKED_FRACTION
     power[lost] = np.nan
-    f = (d * p * w).sum(axes) / power
-    error = np.sqrt((v * p**2 * w).sum(axes)) / power
+    f = np.einsum("nyx,nyx->n", d, pw) / power
+    error = np.sqrt(np.einsum("nyx,nyx,nyx->n", v, pw, pw)) / power
     core = w & (p > CHI2_CORE * p.max(axes, keepdims=True))
-    chi2 = ((d - f[:, None, None] * p) ** 2 / v * core).sum(axes) / np.maximum(core.sum(axes) - 1, 1)
+    number, row, column = np.nonzero(core)
+    each = (d[number, row, column] - f[number] * p[number, row, column]) ** 2 / v[number, row, column]
+    n = np.bincount(number, minlength=len(d))
+    chi2 = np.bincount(number, each, minlength=len(d)) / np.maximum(n - 1, 1)
+    chi2[lost] = np.nan
     return np.stack([f, error, chi2, np.clip(masked, 0, 1)])
 
 
