@@ -4,8 +4,9 @@ python -m benchmarks.subtraction_cost --out cost.json       # every method, 1024
 python -m benchmarks.subtraction_cost --peers               # and packages of others, where they are installed
 
 Each runs in a process of its own, once before it is timed: what is compiled or planned at first is not counted. What a
-method starts counts with it. The difference is judged as in `benchmarks.quality`, with the PSFs of the middle of the
-field given; those of peers by the PSF of the science image, in units of their own scatter (`benchmarks.peers`).
+method starts counts with it; freed memory is kept, as workers keep it. The difference is judged as in
+`benchmarks.quality`, with the PSFs of the middle of the field given; those of peers by the PSF of the science image, in
+units of their own scatter (`benchmarks.peers`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import psutil
 from scipy import fft
 
+from astrid.clusters.base import KEEP_ARRAYS
 from astrid.image import Difference, Image
 from benchmarks.peers import PEERS, as_difference, missing, work_of
 from benchmarks.provenance import provenance
@@ -38,6 +40,7 @@ OURS = ("zogy", "sfft", "alard_lupton", "direct")
 JUDGED = ("efficiency", "completeness", "false_positive", "false_negative", "star_median", "star_95", "flux_bias")
 PLANES = ("flux", "variance", "mask", "psf")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+SETTINGS = ONE_THREAD | KEEP_ARRAYS  # as workers have them, for every method
 
 
 def main() -> None:
@@ -92,7 +95,7 @@ def _row(name: str, folder: Path, scene: Scene, repeats: int, limit: float) -> d
             text=True,
             check=False,
             timeout=limit,
-            env=os.environ | ONE_THREAD,
+            env=os.environ | SETTINGS,
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"not finished after {limit:g} s (--limit)"}
