@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,8 @@ def subtract(science: Image, template: Image, method: str | Subtractor = "zogy")
         if method not in METHODS:
             raise ValueError(f"no method {method!r}; there are {', '.join(sorted(METHODS))}")
         method = METHODS[method]()
-    return with_local_psf(method(science, template), science)
+    difference = with_local_psf(method(science, template), science)
+    return replace(difference, science=science, template=template)
 
 
 def detect(difference: Difference, detector: Detector | None = None, *, threshold: float = 5.0) -> Detections:

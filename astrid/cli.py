@@ -40,13 +40,14 @@ Steps (each does what is missing before it, then itself):
   detect      find candidates, link them, measure light curves
   evaluate    inject transients into the same pixels; precision, recall, false alarms
   report      write report.html
+  train       a U-Net for detection.model=..., on simulated tiles and on the survey's own cells
   plan        count and size what a survey of an archive would fetch: astrid plan survey=ztf targets=RA,DEC
   cache       how much was fetched; astrid cache prune=DAYS deletes what is older
   status      what a run has done so far: astrid status NAME
 
 Options are key=value, for example
   name=NAME               name of the run (default: survey + date); results in runs/NAME/
-  subtraction=zogy|sfft|...     detection.threshold=5
+  subtraction=zogy|sfft|...     detection=matched_filter|unet
   template=coadd|provided       evaluation.snr_min=3
   cluster=local|inline|address  cluster.n_workers=2
   store=icechunk|zarr           keep=all|stamps|none
@@ -60,7 +61,19 @@ Options are key=value, for example
 A second run does only what is missing. `astrid run --cfg` lists every option.
 """
 WIDTH = 100  # columns of output that is not on a terminal
-COMMANDS = ("run", "ingest", "preprocess", "subtract", "detect", "evaluate", "report", "status", "plan", "cache")
+COMMANDS = (
+    "run",
+    "ingest",
+    "preprocess",
+    "subtract",
+    "detect",
+    "evaluate",
+    "report",
+    "train",
+    "status",
+    "plan",
+    "cache",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,6 +138,8 @@ def _dispatch(command: str, words: list[str], console: Console) -> int:
         return 0
     if command == "cache":
         return _cache(config, console)
+    if command == "train":
+        return _train(config, console)
     if command == "plan":
         from astrid.terminal import print_plan
 
@@ -339,6 +354,24 @@ def _run(command: str, config: DictConfig, console: Console) -> int:
         progress.note(f"run {settings.name}: survey {settings.survey.name}, {settings.cluster.name} cluster")
         failures = execute(settings, until, progress)
     return print_results(settings.run_folder, until, failures, console)
+
+
+def _train(config: DictConfig, console: Console) -> int:
+    from hydra.utils import instantiate
+    from omegaconf import open_dict
+
+    from astrid.terminal import TerminalProgress
+
+    warnings.filterwarnings("ignore", module=r"distributed|dask")
+    training = _built("training", lambda: instantiate(config.training, _convert_="all"))
+    if config.name is None:
+        with open_dict(config):
+            config.name = f"training-{date.today().isoformat()}"
+    settings = build(config, "train")
+    from astrid.workflow.train import train_network
+
+    with TerminalProgress(console) as progress:
+        return 1 if train_network(settings, training, progress) else 0
 
 
 def _cache(config: DictConfig, console: Console) -> int:

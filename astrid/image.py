@@ -136,6 +136,8 @@ class Difference:
         Signed detection score (S_corr for ZOGY) of unit standard deviation in noise.
     psf_terms : (5, py, px) float32 array or None
         As of `Image`.
+    science, template : Image or None
+        What it was made from, for detectors that look at both; never stored.
     """
 
     flux: FloatArray
@@ -144,6 +146,8 @@ class Difference:
     psf: FloatArray
     significance: FloatArray
     psf_terms: FloatArray | None = None
+    science: Image | None = field(default=None, repr=False)
+    template: Image | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_shapes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,15 @@ class Detections:
         Signed detection significance.
     footprint : (n,) sequence of (m, 2) int arrays, or None
         Pixels (y, x) of each detection where the detector makes footprints.
+    score : (n,) float64 array or None
+        Probability of being real by a recorded calibration, where the detector has one.
     """
 
     y: NDArray[np.float64]
     x: NDArray[np.float64]
     significance: NDArray[np.float64]
     footprint: tuple[NDArray[np.intp], ...] | None = None
+    score: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if not self.y.shape == self.x.shape == self.significance.shape:
@@ -36,6 +39,22 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        """What orders them: the score where there is one, else the absolute significance."""
+        return np.abs(self.significance) if self.score is None else self.score
+
+    def chosen(self, keep: NDArray[Any]) -> Detections:
+        """Return some of them, by a mask or by numbers."""
+        which = np.flatnonzero(keep) if keep.dtype == bool else keep
+        return Detections(
+            self.y[which],
+            self.x[which],
+            self.significance[which],
+            None if self.footprint is None else tuple(self.footprint[i] for i in which),
+            None if self.score is None else self.score[which],
+        )
 
 
 @runtime_checkable

@@ -82,7 +82,7 @@ class Detect:
             "ra_error": columns["x_error"] * tile.pixel_scale,
             "dec_error": columns["y_error"] * tile.pixel_scale,
             "flux_unit": [self.flux_unit] * n,
-            "score": [None] * n,
+            "score": [None if np.isnan(s) else float(s) for s in columns["score"]],
             "subtraction": [self.subtraction] * n,
             "template_id": [template_id] * n,
             "detector": [self.detector.name] * n,
@@ -98,7 +98,9 @@ def candidates_in_core(
     detector: Detector, difference: Difference, science: Image, template: Image, tile: Tile
 ) -> dict[str, Any]:
     """Detect, measure, and keep what the tile owns."""
-    columns = measure_candidates(difference, science, template, detector(difference))
+    found = detector(difference)
+    columns: dict[str, Any] = measure_candidates(difference, science, template, found)
+    columns["score"] = np.full(len(found), np.nan) if found.score is None else found.score
     own = tile.in_core(columns["y"], columns["x"])
     return {name: values[own] for name, values in columns.items()}
 

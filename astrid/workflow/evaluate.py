@@ -114,7 +114,7 @@ class Evaluate:
             verdict = classify(
                 found.y,
                 found.x,
-                np.abs(found.significance),
+                found.rank,
                 radius=radius,
                 known=events.bright,
                 ignored=events.faint,
@@ -193,13 +193,8 @@ class Evaluate:
             return None
 
     def _injected(self, key: CellExposure, science: Image, truths: Injections) -> Image:
-        rng = np.random.default_rng(seed_of(truths.seed, "pixels"))
-        psf = self.survey.true_psf(key.info, (science.psf.shape[0], science.psf.shape[1]))
-        if psf is None:
-            psf = perturbed_psfs(science, truths, self.recipe.psf_uncertainty, rng)
         scale = float(self.differences.reader.numbers(GROUP)["flux_scale"][key.cell.index])
-        slope = flux_per_electron(key.info)
-        return inject(science, truths, psf, rng=rng, variance_per_flux=None if slope is None else slope * scale)
+        return injected(key, science, truths, self.recipe, self.survey, scale)
 
     def _events(self, cell: Cell, tile: Tile, difference: Difference) -> EventsHere:
         """Return the known events in the core of a cell and how bright they are in its difference."""
@@ -316,11 +311,7 @@ def fluxes_at(
 
 def own(found: Detections, tile: Tile) -> Detections:
     """Keep the detections that a tile owns."""
-    keep = tile.in_core(found.y, found.x)
-    prints = None
-    if found.footprint is not None:
-        prints = tuple(one for one, k in zip(found.footprint, keep, strict=True) if k)
-    return Detections(found.y[keep], found.x[keep], found.significance[keep], prints)
+    return found.chosen(tile.in_core(found.y, found.x))
 
 
 def is_on_streak(found: Detections, difference: Difference) -> NDArray[np.bool_]:
@@ -362,6 +353,7 @@ def injection_rows(
         found.significance,
         fwhm=fwhm,
         footprints=found.footprint,
+        score=found.score,
     )
     hit = result.truths.is_recovered
     which = result.matches.detection[hit]
@@ -479,10 +471,7 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     """
     layout = settings.cube_store.layout(GROUP)
     differences = differences_of(settings)
-    ids = differences.reader.numbers(GROUP)["exposure_id"]
-    listed = with_usual_zero_points(read_exposures(settings.cube_folder / "exposures.parquet"))
-    infos = {info.exposure_id: info for info, _ in listed}
-    keys = [CellExposure(cell, infos[str(ids[cell.index])]) for cell in cells(settings, layout.bands)]
+    keys = with_exposures(settings, cells(settings, layout.bands))
     detectors: tuple[Detector, ...] = (settings.detection,)
     if settings.detection.name != "matched_filter":
         detectors = (settings.detection, MatchedFilter())
@@ -496,7 +485,8 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
         layout.flux_unit,
         settings.run_folder / EVENTS_FILE,
     )
-    unplaced = write_events(settings, list(infos.values()), layout.flux_unit, runner, journal)
+    infos = [info for info, _ in listed_exposures(settings)]
+    unplaced = write_events(settings, infos, layout.flux_unit, runner, journal)
     runner.run("evaluate", work, keys, journal)
     injections = journal.table("injections", INJECTIONS)
     events, (_, counts) = journal.table("events", EVENTS), read_verdicts(settings, journal)
@@ -543,6 +533,30 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
         metrics["alerts"] = summarise_alerts(alerts.to_pydict())
     write_json(settings.run_folder / "metrics.json", metrics)
     return metrics
+
+
+def listed_exposures(settings: Settings) -> list[tuple[ExposureInfo, int]]:
+    """Return the exposures of a run's cube and their epochs."""
+    return with_usual_zero_points(read_exposures(settings.cube_folder / "exposures.parquet"))
+
+
+def with_exposures(settings: Settings, some: Sequence[Cell]) -> list[CellExposure]:
+    """Return cells with the exposure that each holds."""
+    ids = settings.cube_store.reader().numbers(GROUP)["exposure_id"]
+    infos = {info.exposure_id: info for info, _ in listed_exposures(settings)}
+    return [CellExposure(cell, infos[str(ids[cell.index])]) for cell in some]
+
+
+def injected(
+    key: CellExposure, science: Image, truths: Injections, recipe: InjectionRecipe, survey: Survey, flux_scale: float
+) -> Image:
+    """Put transients into a science image, with the PSF and the photon noise that it has."""
+    rng = np.random.default_rng(seed_of(truths.seed, "pixels"))
+    psf = survey.true_psf(key.info, (science.psf.shape[0], science.psf.shape[1]))
+    if psf is None:
+        psf = perturbed_psfs(science, truths, recipe.psf_uncertainty, rng)
+    slope = flux_per_electron(key.info)
+    return inject(science, truths, psf, rng=rng, variance_per_flux=None if slope is None else slope * flux_scale)
 
 
 def truths_of_injections(table: pa.Table) -> Truths:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -153,14 +153,15 @@ class Differences:
         """Subtract, and flag the streaks."""
         difference, noise = subtract_calibrated(with_prepared(self.subtraction), science, template)
         difference, streaks = flag_streaks(difference, science, template)
-        return Made(with_local_psf(difference, science), streaks, noise)
+        difference = replace(with_local_psf(difference, science), science=science, template=template)
+        return Made(difference, streaks, noise)
 
     def of(self, cell: Cell, science: Image, template: Image) -> Difference:
         """Return the difference of a cell."""
         if self.group is None:
             return self.made(science, template).difference
         values = self.reader.read_cell(self.group, cell.index, ("flux", "variance", "mask", "psf", "significance"))
-        return with_local_psf(Difference(**values), science)
+        return with_local_psf(Difference(**values, science=science, template=template), science)
 
 
 def epochs_reader(reader: Reader, tile: int, band_index: int, band: str) -> Callable[[int], Image]:
