@@ -260,9 +260,11 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     from omegaconf import OmegaConf
 
     from astrid.imaging.coadd import Provided
+    from astrid.ranking import Ranker
     from astrid.surveys import StampSurvey
     from astrid.surveys.fetched import FetchedSurvey
     from astrid.targets import parse_targets
+    from astrid.workflow.ranked import RankedDetector
     from astrid.workflow.settings import Grid, Linking, Settings, choose_name
 
     missing = sorted(OmegaConf.missing_keys(config))
@@ -272,13 +274,27 @@ def build(config: DictConfig, command: str = "run") -> Settings:
     plain["truth"] = str(plain["truth"] or "none")
     parts: dict[str, Any] = {}
     for group in (
-        *("survey", "archive", "selection", "preprocess", "template", "subtraction", "detection", "evaluation"),
+        *(
+            "survey",
+            "archive",
+            "selection",
+            "preprocess",
+            "template",
+            "subtraction",
+            "detection",
+            "ranking",
+            "evaluation",
+        ),
         *("catalogues", "crossmatch", "cluster", "store"),
     ):
         parts[group] = _built(group, lambda group=group: instantiate(config[group], _convert_="all"))
     if isinstance(parts["survey"], StampSurvey):  # each alert brings its own template
         plain["template"] = {"_target_": f"{Provided.__module__}.{Provided.__qualname__}"}
         parts["template"] = Provided()
+    ranker = parts.pop("ranking")
+    if isinstance(ranker, Ranker):
+        parts["detection"] = RankedDetector(parts["detection"], ranker)
+        plain["detection"] = {**plain["detection"], "ranking": plain["ranking"]}
     for group, kind in (("grid", Grid), ("linking", Linking)):
         parts[group] = _built(group, lambda group=group, kind=kind: kind(**plain[group]))
     if isinstance(parts["survey"], FetchedSurvey):

@@ -72,11 +72,14 @@ class HarshShard:
         Of all of them.
     tiles : int
         In a shard.
+    side : int
+        Of a tile, in pixels.
     """
 
     folder: Path
     seed: int
     tiles: int
+    side: int = 256
 
     def __call__(self, key: ShardKey, ticket: Ticket | None = None) -> Product:
         """Make and write a shard, unless it is there."""
@@ -87,7 +90,7 @@ class HarshShard:
 
     def _example(self, part: str, number: int) -> Example:
         seed = seed_of(self.seed, "harsh", part, number)
-        tile = harsh_tile(seed)
+        tile = harsh_tile(seed, side=self.side)
         plain = np.random.default_rng([seed, 1]).random() < AS_IT_IS
         difference = harsh_difference(tile, plain=bool(plain))
         fwhm = equivalent_fwhm(difference.psf)

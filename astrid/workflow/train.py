@@ -34,6 +34,7 @@ from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json
 from astrid.workflow.evaluate import with_exposures
 from astrid.workflow.examples import CellShard, HarshShard, ShardKey, shard_path
+from astrid.workflow.images import GROUP
 from astrid.workflow.pipeline import execute
 from astrid.workflow.runner import Outcome, Progress, Runner
 from astrid.workflow.settings import Settings
@@ -55,7 +56,9 @@ class Training:
     source : str
         "harsh": simulated tiles; "cells": those of the survey's cube, with transients put into them; "both".
     harsh_tiles, validation_tiles : int
-        Simulated tiles of 256 x 256 px to learn from, and to stop, calibrate and fix the threshold by.
+        Simulated tiles to learn from, and to stop, calibrate and fix the threshold by.
+    side : int
+        Pixels along either axis of a simulated tile; a multiple of 8.
     shard : int
         Tiles in one file, the unit of work.
     seed : int
@@ -70,6 +73,7 @@ class Training:
     source: Literal["harsh", "cells", "both"] = "both"
     harsh_tiles: int = 4000
     validation_tiles: int = 400
+    side: int = 256
     shard: int = 25
     seed: int = 1
     loop: Loop = field(default_factory=Loop)
@@ -78,6 +82,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.source not in ("harsh", "cells", "both"):
             raise ValueError(f"source must be harsh, cells or both, got {self.source!r}")
+        if self.side < 64 or self.side % 8:
+            raise ValueError(f"side must be a multiple of 8, 64 at least, got {self.side}")
         for name in ("harsh_tiles", "validation_tiles", "shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -134,11 +140,11 @@ def _examples(settings: Settings, training: Training, runner: Runner, journal: J
             for part, tiles in (("validation", training.validation_tiles), ("training", training.harsh_tiles))
             for number in range(math.ceil(tiles / training.shard))
         ]
-        runner.run("harsh tiles", HarshShard(folder, training.seed, training.shard), keys, journal)
+        runner.run("harsh tiles", HarshShard(folder, training.seed, training.shard, training.side), keys, journal)
         for key in keys:
             shards[key.part].append(shard_path(folder, key.part, key.number))
     if training.source != "harsh":
-        bands = settings.cube_store.layout("science").bands
+        bands = settings.cube_store.layout(GROUP).bands
         work = CellShard(folder, differences_of(settings), settings.survey, settings.evaluation, settings.cube_folder)
         made = with_exposures(settings, cells(settings, bands))
         runner.run("cells", work, made, journal)
