@@ -70,7 +70,7 @@ def fitted(kind: str, features: Floats, is_real: NDArray[np.bool_], seed: int = 
         return trees.fit(features, is_real)
     some = features if kind.endswith("_on_all") else features[is_real]
     if kind.startswith("isolation_forest"):
-        return IsolationForest(n_estimators=200, max_samples=min(512, len(some)), random_state=seed).fit(some)
+        return IsolationForest(max_samples=min(256, len(some)), random_state=seed).fit(some)
     rng = np.random.default_rng(seed)
     some = some[rng.permutation(len(some))[:MOST_FOR_SVM]]
     scaled = QuantileTransformer(n_quantiles=min(200, len(some)), output_distribution="normal", random_state=seed)

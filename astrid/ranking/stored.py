@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -130,7 +131,7 @@ def read_card(path: Path) -> RankingCard:
 
 def write(path: Path, model: Any, card: RankingCard) -> RankingCard:
     """Write a model and its card; return the card with the checksum."""
-    content = skops.io.dumps(model)
+    content = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED, compresslevel=9)
     full = RankingCard(**{**vars(card), "sha256": hashlib.sha256(content).hexdigest(), "features": names_of(card.kind)})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

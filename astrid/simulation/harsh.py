@@ -230,7 +230,8 @@ def _flaws(
         y, x = rng.uniform(0, shape[0] - 1, 2)
         radius = float(rng.uniform(6, 25))
         distance = np.hypot(*(np.indices(shape) - np.array([y, x])[:, None, None]))
-        ring = 1 / (1 + np.exp((distance - radius) / 0.7)) - 0.7 / (1 + np.exp((distance - 0.4 * radius) / 0.7))
+        outer, inner = (np.exp(np.minimum((distance - part * radius) / 0.7, 600)) for part in (1.0, 0.4))
+        ring = 1 / (1 + outer) - 0.7 / (1 + inner)
         image += float(rng.uniform(1, 8)) * noise * np.maximum(ring, 0)
     return image
 

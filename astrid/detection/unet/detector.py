@@ -78,7 +78,7 @@ class Unet:
         card = weights.read(self.model)[1]
         found = [self._of_sign(difference, 1)]
         if self.both_signs:
-            found.append(self._of_sign(_turned(difference), -1))
+            found.append(self._of_sign(turned(difference), -1))
         y, x, output, significance = (np.concatenate(part) for part in zip(*found, strict=True))
         order = np.argsort(-output, kind="stable")
         y, x = y[order], x[order]
@@ -165,7 +165,7 @@ def _on_score(score: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np
     return np.where(np.isfinite(near.max(axis=1))[:, None], moved, at)
 
 
-def _turned(difference: Difference) -> Difference:
+def turned(difference: Difference) -> Difference:
     """Return the difference of template and science image."""
     return replace(
         difference,
