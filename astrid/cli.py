@@ -41,6 +41,7 @@ Steps (each does what is missing before it, then itself):
   evaluate    inject transients into the same pixels; precision, recall, false alarms
   report      write report.html
   train       a U-Net for detection.model=..., on simulated tiles and on the survey's own cells
+  export      the network of detection=unet as an ONNX file: astrid export model=base file=base.onnx
   plan        count and size what a survey of an archive would fetch: astrid plan survey=ztf targets=RA,DEC
   cache       how much was fetched; astrid cache prune=DAYS deletes what is older
   status      what a run has done so far: astrid status NAME
@@ -70,6 +71,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "train",
+    "export",
     "status",
     "plan",
     "cache",
@@ -140,6 +142,8 @@ def _dispatch(command: str, words: list[str], console: Console) -> int:
         return _cache(config, console)
     if command == "train":
         return _train(config, console)
+    if command == "export":
+        return _export(config, console)
     if command == "plan":
         from astrid.terminal import print_plan
 
@@ -388,6 +392,16 @@ def _train(config: DictConfig, console: Console) -> int:
 
     with TerminalProgress(console) as progress:
         return 1 if train_network(settings, training, progress) else 0
+
+
+def _export(config: DictConfig, console: Console) -> int:
+    """Write a network as an ONNX file and say where."""
+    from astrid.detection.unet.export import export
+
+    model = str(config.model)
+    path = export(model, Path(config.file or f"{Path(model).stem}.onnx"))
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+    return 0
 
 
 def _cache(config: DictConfig, console: Console) -> int:

@@ -63,6 +63,8 @@ class Card:
 def shipped() -> list[str]:
     """Return the names of the weights in the package."""
     folder = resources.files("astrid.detection.unet") / "models"
+    if not folder.is_dir():
+        return []
     return sorted(Path(one.name).stem for one in folder.iterdir() if one.name.endswith(".safetensors"))
 
 
