@@ -303,6 +303,20 @@ INJECTIONS = _table(
     ("recovered_flux", _F, "flux_unit"),
     ("iou", _F, "1"),
     meaning="synthetic transients put into real pixels",
+    optional=(("is_near_star", _B, ""),),
+)
+
+SCORED = _table(
+    ("detector", _S, ""),
+    *_CELL_COLUMNS,
+    ("y", _F, "pixel"),
+    ("x", _F, "pixel"),
+    ("significance", _F, "1"),
+    ("score", _F, "1"),  # probability of being real; null where the detector has no calibration
+    ("verdict", _S, ""),  # false, true, ignored; with injections: true, duplicate, ignored
+    ("is_near_star", _B, ""),
+    ("is_injected", _B, ""),  # of the pass with injections, where only what is at one is kept
+    meaning="what each detection of either pass of the evaluation turned out to be",
 )
 
 KNOWN_EVENTS = _table(

@@ -22,13 +22,18 @@ class Recovery:
         In the order given.
     matches : Matches
         Which detection found which truth.
-    n_duplicates : int
+    is_duplicate : (n_detections,) bool array
         Further detections of truths that count: found twice, or with a negative beside it.
     """
 
     truths: Truths
     matches: Matches
-    n_duplicates: int
+    is_duplicate: NDArray[np.bool_]
+
+    @property
+    def n_duplicates(self) -> int:
+        """How many are further detections."""
+        return int(self.is_duplicate.sum())
 
 
 def recover(
@@ -87,4 +92,4 @@ def recover(
     counted = truths.is_counted
     kept = Matches(detection[counted], truth)
     twice = duplicates(true_y[counted], true_x[counted], found_y, found_x, kept, radius=radius)
-    return Recovery(truths, matches, int(twice.sum()))
+    return Recovery(truths, matches, twice)

@@ -21,20 +21,22 @@ POINTS = 200  # of a curve, at most
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval, None where too few tiles tell."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def of(cls, value: float, samples: Floats) -> Measured:
-        """Take the interval from bootstrap samples of the number."""
+        """Take the interval from bootstrap samples of the number; there may be none."""
+        if not len(samples):
+            return cls(float(value))
         tail = 50 * (1 - CONFIDENCE)
         low, high = np.percentile(samples, [tail, 100 - tail])
         return cls(float(value), float(low), float(high))
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | None]:
         """As plain JSON values."""
         return {"value": self.value, "low": self.low, "high": self.high}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from astrid.detection import Detections, Detector
 from astrid.detection.matched_filter import MatchedFilter
-from astrid.detection.sources import find_sources
+from astrid.detection.sources import Sources, find_sources
 from astrid.errors import CellSkipped, DataError
 from astrid.evaluation.alerts import judge_alert, summarise_alerts
 from astrid.evaluation.cell import recover
@@ -31,7 +31,7 @@ from astrid.evaluation.metrics import IGNORED_BELOW_SNR, Truths, metrics_row
 from astrid.image import Difference, ExposureInfo, Image
 from astrid.imaging.calibration import flux_per_electron, flux_scale_of
 from astrid.imaging.psf import psf_fwhm
-from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS, MaskBit
+from astrid.schema import ALERTS, INJECTIONS, KNOWN_EVENTS, SCORED, MaskBit
 from astrid.simulation.injections import (
     InjectionRecipe,
     Injections,
@@ -51,6 +51,7 @@ from astrid.workflow.images import GROUP, PROVIDED, Differences
 from astrid.workflow.ingest import EVENTS_FILE, read_exposures
 from astrid.workflow.keys import Cell, CellExposure, Product, digest
 from astrid.workflow.preprocess import read_tiles
+from astrid.workflow.protocol import apart, compared, scored_table
 from astrid.workflow.runner import Runner
 from astrid.workflow.settings import Settings
 from astrid.workflow.stamps import event_in, padded_to, with_usual_zero_points
@@ -99,17 +100,22 @@ class Evaluate:
         tile = read_tiles(self.folder)[cell.tile]
         events = self._events(cell, tile, difference)
         plain = {one.name: own(one(difference), tile) for one in self.detectors}
-        tables: dict[str, list[pa.Table]] = {"injections": [], "events": [], "verdicts": [], "counts": []}
+        tables: dict[str, list[pa.Table]] = {
+            name: [] for name in ("injections", "found", "events", "verdicts", "counts")
+        }
         n_duplicates = dict.fromkeys(plain, 0)
+        sources = find_sources(template)
         truths = self._plan(key, science, difference, tile, events)
         if truths is not None and len(truths):
             changed = self.differences.made(self._injected(key, science, truths), template).difference
             for one in self.detectors:
-                rows, extra = injection_rows(truths, one(changed), changed, cell, tile, one, self.flux_unit)
+                rows, found, extra = injection_rows(
+                    truths, one(changed), changed, cell, tile, one, self.flux_unit, sources
+                )
                 tables["injections"].append(rows)
+                tables["found"].append(found)
                 n_duplicates[one.name] += extra
         radius = match_radius(psf_fwhm(difference.psf))
-        sources = find_sources(template)
         for name, found in plain.items():
             verdict = classify(
                 found.y,
@@ -339,8 +345,14 @@ def injection_rows(
     tile: Tile,
     detector: Detector,
     flux_unit: str,
-) -> tuple[pa.Table, int]:
-    """Match the detections that a tile owns to injections; return the rows and the number of second detections."""
+    sources: Sources,
+) -> tuple[pa.Table, pa.Table, int]:
+    """Match the detections that a tile owns to injections.
+
+    Returns
+    -------
+    (injections, detections at them, number of second detections)
+    """
     n, found = len(truths), own(everything, tile)
     fwhm = psf_fwhm(difference.psf)
     result = recover(
@@ -396,8 +408,37 @@ def injection_rows(
         "recovered_significance": place["significance"],
         "recovered_flux": place["flux"],
         "iou": result.truths.iou,
+        "is_near_star": sources.is_near_star(truths.y, truths.x),
     }
-    return to_table(rows, INJECTIONS), result.n_duplicates
+    counted = result.matches.is_matched & result.truths.is_counted[result.matches.truth]
+    said = np.where(result.is_duplicate, "duplicate", np.where(counted, "true", "ignored"))
+    at_one = np.flatnonzero(result.is_duplicate | result.matches.is_matched)
+    near = found.chosen(at_one)
+    scored = scored_rows(detector.name, near, said[at_one], sources.is_near_star(near.y, near.x), cell)
+    return to_table(rows, INJECTIONS), scored, result.n_duplicates
+
+
+def scored_rows(
+    detector: str,
+    found: Detections,
+    verdict: Sequence[str] | NDArray[np.str_],
+    near_star: NDArray[np.bool_],
+    cell: Cell,
+) -> pa.Table:
+    """Say what detections of the pass with injections are."""
+    n = len(found)
+    rows = {
+        "detector": [detector] * n,
+        **_cell_columns(cell, n),
+        "y": found.y,
+        "x": found.x,
+        "significance": found.significance,
+        "score": [None] * n if found.score is None else found.score,
+        "verdict": [str(v) for v in verdict],
+        "is_near_star": near_star,
+        "is_injected": [True] * n,
+    }
+    return to_table(rows, SCORED)
 
 
 def event_rows(detector: str, events: EventsHere, found: Detections, difference: Difference, cell: Cell) -> pa.Table:
@@ -448,6 +489,7 @@ def verdict_rows(
         "y": found.y,
         "x": found.x,
         "significance": found.significance,
+        "score": [None] * n if found.score is None else found.score,
         "verdict": [Verdict(v).name.lower() for v in verdict],
         "is_near_star": near_star,
     }
@@ -489,8 +531,10 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     unplaced = write_events(settings, infos, layout.flux_unit, runner, journal)
     runner.run("evaluate", work, keys, journal)
     injections = journal.table("injections", INJECTIONS)
-    events, (_, counts) = journal.table("events", EVENTS), read_verdicts(settings, journal)
+    events, (verdicts, counts) = journal.table("events", EVENTS), read_verdicts(settings, journal)
     write_table(settings.run_folder / "injections.parquet", injections, INJECTIONS)
+    scored = scored_table(verdicts, journal.table("found", SCORED))
+    write_table(settings.run_folder / "scored.parquet", scored, SCORED)
     seconds = cpu_seconds(ledger, counts)
     rows, curves = [], {}
     for one in detectors:
@@ -526,6 +570,11 @@ def evaluate(settings: Settings, runner: Runner, journal: Journal, ledger: pa.Ta
     if unplaced:
         notes["known_events"] = unplaced
     metrics: dict[str, Any] = {"rows": rows, "notes": notes, "completeness": curves}
+    if len(injections):
+        zero_point = settings.cube_store.reader().numbers(GROUP)["zero_point"]
+        metrics["completeness_apart"] = apart(injections, zero_point, layout.bands)
+    if len(injections) and not isinstance(settings.survey, StampSurvey):
+        metrics.update(compared([one.name for one in detectors], scored, injections, counts))
     if isinstance(settings.survey, StampSurvey):
         alerts = journal.table("alerts", ALERTS)
         order = [("object_id", "ascending"), ("mjd", "ascending")]

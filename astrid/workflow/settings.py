@@ -129,6 +129,7 @@ class Settings:
     catalogues: CatalogueSource = field(default_factory=NoCatalogues)
     crossmatch: MatchRule = field(default_factory=MatchRule)
 
+    EVALUATION_TABLES: ClassVar[int] = 2  # what evaluation wrote before it had these is made anew
     SOURCE: ClassVar[str] = "source"
     OPTIONAL: ClassVar[tuple[str, ...]] = (SOURCE, "catalogues", "crossmatch")
     SCIENCE: ClassVar[tuple[str, ...]] = (
@@ -187,7 +188,8 @@ class Settings:
     def evaluation_key(self) -> str:
         """What identifies the metrics of a run."""
         events = self.user_events
-        return digest(self.detection_key, self.part("evaluation"), self.truth if events is None else events.to_pylist())
+        truth = self.truth if events is None else events.to_pylist()
+        return digest(self.EVALUATION_TABLES, self.detection_key, self.part("evaluation"), truth)
 
     @cached_property
     def user_events(self) -> pa.Table | None:

@@ -29,7 +29,7 @@ VERDICTS = pa.schema(
         ("tile", pa.int32()),
         ("epoch", pa.int32()),
         ("band", pa.string()),
-        *((name, pa.float64()) for name in ("y", "x", "significance")),
+        *((name, pa.float64()) for name in ("y", "x", "significance", "score")),
         ("verdict", pa.string()),
         ("is_near_star", pa.bool_()),
     ]

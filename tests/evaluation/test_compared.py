@@ -97,6 +97,14 @@ def test_what_is_said_of_a_ranking_fits_into_json_and_ends_at_all_detections():
     assert curves(ranked, np.full(80, AREA), ones(ranked))["reliability"] is None
 
 
+def test_too_few_tiles_for_samples_give_no_interval():
+    ranked = ranking(15, 2.0, n_tiles=3)
+    none = np.zeros((0, 3), int)
+    said = curves(ranked, np.full(3, AREA), none)["average_precision"]
+    assert said == {"value": pytest.approx(average_precision(ranked)), "low": None, "high": None}
+    assert paired(ranked, ranked, np.full(3, AREA), none)[1].as_dict() == {"value": 0.0, "low": None, "high": None}
+
+
 def test_no_detections_are_no_error():
     nothing = Ranked(np.zeros(0), np.zeros(0, bool), np.zeros(0, int), np.array([2, 0]))
     said = curves(nothing, [AREA, AREA], resampled(2, np.random.default_rng(1), 10), np.zeros(0))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from astrid.cli import COMMANDS, build, compose
-from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LEDGER, LIGHT_CURVES, OBJECTS, STREAKS, CandidateFlag
+from astrid.schema import CANDIDATES, CELLS, INJECTIONS, LEDGER, LIGHT_CURVES, OBJECTS, SCORED, STREAKS, CandidateFlag
 from astrid.stores.tables import read_json, read_table
 from astrid.workflow.pipeline import STEPS
 from astrid.workflow.settings import digest_of
@@ -18,6 +18,7 @@ TABLES = {
     "candidates": CANDIDATES,
     "objects": OBJECTS,
     "injections": INJECTIONS,
+    "scored": SCORED,
     "ledger": LEDGER,
     "light_curves": LIGHT_CURVES,
     "cells": CELLS,
@@ -67,6 +68,22 @@ def test_each_injection_that_was_missed_names_the_step_that_lost_it(folder):
         assert (row["lost_in"] == "") == (row["recovered_by"] is not None)
         if row["mask_bits"] and row["recovered_by"] is None:
             assert row["lost_in"] == "masked"
+
+
+def test_the_curves_of_a_detector_end_where_its_row_of_metrics_stands(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    row, curve = metrics["rows"][0], metrics["curves"]["matched_filter"]
+    assert curve["recall"][-1] == pytest.approx(row["recall"])
+    assert curve["precision"][-1] == pytest.approx(row["precision"])
+    assert curve["average_precision"]["low"] is None  # four cells tell of no interval
+    assert curve["reliability"] is None  # significance is no probability
+
+
+def test_completeness_apart_counts_every_injection_that_is_not_masked_once(folder):
+    apart = json.loads((folder / "metrics.json").read_text())["completeness_apart"]["matched_filter"]
+    rows = read_table(folder / "injections.parquet", INJECTIONS).to_pylist()
+    assert sum(one["n"] for one in apart["place"].values()) == sum(row["mask_bits"] == 0 for row in rows)
+    assert apart["magnitude"]["bins"]
 
 
 def test_candidates_that_fade_are_flagged(folder):
