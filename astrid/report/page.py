@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from astrid.report import charts, events, quality, summary, tables
+from astrid.report import charts, events, quality, rankings, summary, tables
 from astrid.report.data import ReportData, Stamps
 from astrid.report.pictures import draw_panels
 from astrid.report.svg import N_COLOURS
@@ -79,6 +79,8 @@ def render_report(data: ReportData) -> str:
         "metrics": tables.tabulate_metrics(data.metrics),
         "completeness": charts.draw_completeness(data.completeness),
         "detectors": list(enumerate(data.completeness)),
+        "rankings": rankings.draw_rankings(data.metrics),
+        "differences": rankings.write_differences(data.metrics),
         "example": _picture(data.example, cut=False) if data.example is not None else None,
         "best": [_picture(s, cut=True) for s in data.best[:MAX_STAMPS]],
         "worst": [_picture(s, cut=True) for s in data.worst[:MAX_STAMPS]],

@@ -117,7 +117,7 @@ def apart(injections: pa.Table, zero_point: NDArray[np.float64], bands: Sequence
         Of the last axis.
     """
     said: dict[str, dict[str, Any]] = {}
-    for name in sorted(set(injections["detector"].to_pylist())):
+    for name in dict.fromkeys(injections["detector"].to_pylist()):
         own = injections.filter(pc.and_(pc.equal(injections["detector"], name), pc.equal(injections["mask_bits"], 0)))
         found = np.array([one is not None for one in own["recovered_by"].to_pylist()], bool)
         snr, flux = (own[column].to_numpy() for column in ("snr", "flux"))
