@@ -446,7 +446,7 @@ def _multirun(command: str, overrides: list[str], console: Console) -> int:
             config.name = f"{config.name or 'sweep'}-{number}-{label}"[:120]
         console.print(f"job {number}: {dirname}", markup=False)
         try:
-            codes.append(_run(command, config, console))
+            codes.append(_train(config, console) if command == "train" else _run(command, config, console))
         except (AstridError, ValueError, OSError) as error:
             console.print(f"job {number} failed: {error}", markup=False, style="bold red")
             codes.append(2)

@@ -17,6 +17,7 @@ from astrid.detection.matched_filter import find_peaks
 from astrid.detection.unet import weights
 from astrid.detection.unet.detector import outputs
 from astrid.detection.unet.examples import Examples
+from astrid.detection.unet.inputs import CHANNELS
 from astrid.detection.unet.network import UNetwork
 from astrid.detection.unet.training import FAINTEST, Loop, train
 from astrid.errors import UsageError
@@ -63,6 +64,8 @@ class Training:
         Tiles in one file, the unit of work.
     seed : int
         Of the simulated tiles.
+    blank : tuple of str
+        Planes that the network is shown as zeros: what each is worth (`astrid.detection.unet.inputs.CHANNELS`).
     loop : Loop
         The training itself.
     device : str
@@ -76,6 +79,7 @@ class Training:
     side: int = 256
     shard: int = 25
     seed: int = 1
+    blank: tuple[str, ...] = ()
     loop: Loop = field(default_factory=Loop)
     device: str = "auto"
 
@@ -84,6 +88,9 @@ class Training:
             raise ValueError(f"source must be harsh, cells or both, got {self.source!r}")
         if self.side < 64 or self.side % 8:
             raise ValueError(f"side must be a multiple of 8, 64 at least, got {self.side}")
+        object.__setattr__(self, "blank", tuple(self.blank))  # a list where a configuration says it
+        if not set(self.blank) < set(CHANNELS):
+            raise ValueError(f"blank may name some of {', '.join(CHANNELS)}, got {', '.join(self.blank)}")
         for name in ("harsh_tiles", "validation_tiles", "shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -155,7 +162,7 @@ def _examples(settings: Settings, training: Training, runner: Runner, journal: J
     for part, found in shards.items():
         if not found:
             raise UsageError(f"no examples for {part}; use training.source=both, or a survey with more exposures")
-    return {part: Examples(tuple(found)) for part, found in shards.items()}
+    return {part: Examples(tuple(found), training.blank) for part, found in shards.items()}
 
 
 def finished(
@@ -185,6 +192,7 @@ def finished(
         outputs=tuple(outputs_at.tolist()),
         probabilities=tuple(probabilities.tolist()),
         metrics=metrics,
+        blank=training.blank,
         training={
             **{k: v for k, v in asdict(training).items() if k != "device"},
             "examples": len(parts["training"]),

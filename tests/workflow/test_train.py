@@ -60,7 +60,9 @@ def test_an_image_is_divided_into_tiles_that_cover_it():
         assert covered[: shape[0] - shape[0] % 8, : shape[1] - shape[1] % 8].all()
 
 
-@pytest.mark.parametrize("wrong", [{"source": "dreams"}, {"side": 100}, {"harsh_tiles": 0}, {"shard": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"source": "dreams"}, {"side": 100}, {"harsh_tiles": 0}, {"shard": 0}, {"blank": ("colour",)}]
+)
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(Training(), **wrong)

@@ -14,6 +14,7 @@ from astrid.detection.base import Detections
 from astrid.detection.centring import centred
 from astrid.detection.matched_filter import find_peaks
 from astrid.detection.unet import weights
+from astrid.detection.unet.examples import blanked
 from astrid.detection.unet.inputs import inputs_of
 from astrid.detection.unet.network import MULTIPLE, UNetwork
 from astrid.image import Difference
@@ -99,8 +100,8 @@ class Unet:
 
     def probability(self, difference: Difference) -> NDArray[np.float32]:
         """Return the output of the network for each pixel, (ny, nx), 0 to 1, not calibrated; 0 where masked."""
-        network = weights.read(self.model)[0]
-        output = outputs(network, inputs_of(difference), self._device())
+        network, card = weights.read(self.model)
+        output = outputs(network, blanked(inputs_of(difference), card.blank), self._device())
         output[difference.unusable != 0] = 0
         return output
 

@@ -63,9 +63,12 @@ class Examples:
     ----------
     shards : tuple of path
         Without suffix, as given to `write_shard`.
+    blank : tuple of str
+        Planes that are shown as zeros, to learn what each is worth.
     """
 
     shards: tuple[Path, ...]
+    blank: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -74,7 +77,7 @@ class Examples:
         shard, row = self._places[index]
         said = self._described[shard][row]
         return Example(
-            np.asarray(self._planes[shard][row], np.float32),
+            blanked(np.asarray(self._planes[shard][row], np.float32), self.blank),
             np.array(said["y"], np.float64),
             np.array(said["x"], np.float64),
             np.array(said["snr"], np.float64),
@@ -93,6 +96,15 @@ class Examples:
     @cached_property
     def _places(self) -> list[tuple[int, int]]:
         return [(number, row) for number, said in enumerate(self._described) for row in range(len(said))]
+
+
+def blanked(planes: NDArray[np.float32], blank: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return the planes, those of some names as zeros."""
+    if not blank:
+        return planes
+    shown = planes.copy()
+    shown[[CHANNELS.index(name) for name in blank]] = 0
+    return shown
 
 
 def _described(shard: Path) -> list[dict[str, Any]]:

@@ -230,7 +230,7 @@ def _is_stalled(history: dict[str, Any], patience: int) -> bool:
 
 
 def _identity(architecture: str, loop: Loop, examples: Examples) -> dict[str, Any]:
-    return {"architecture": architecture, **vars(loop), "examples": len(examples)}
+    return {"architecture": architecture, **vars(loop), "examples": len(examples), "blank": list(examples.blank)}
 
 
 def _saved(

@@ -43,6 +43,8 @@ class Card:
         Of the architecture.
     channels : tuple of str
         What the network sees.
+    blank : tuple of str
+        Which of them it is shown as zeros.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
     channels: tuple[str, ...] = CHANNELS
+    blank: tuple[str, ...] = ()
 
     def calibrated(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of being real."""
@@ -140,7 +143,8 @@ def read_card(path: Path) -> Card:
     beside = path.with_suffix(".json")
     try:
         said = json.loads(beside.read_text())
-        card = Card(**{**said, **{name: tuple(said[name]) for name in ("outputs", "probabilities", "channels")}})
+        lists = {name: tuple(said[name]) for name in ("outputs", "probabilities", "channels")}
+        card = Card(**{**said, **lists, "blank": tuple(said.get("blank", ()))})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{beside}: the card of {path.name} is missing or does not read ({error}); {REMEDY}") from error
     if card.version != VERSION or card.architecture not in BASES or card.channels != CHANNELS:
