@@ -1,4 +1,4 @@
-"""Which method of subtraction works best on which sample: the same run with each, tabulated.
+"""Which method of subtraction, or which detector, works best on which sample: the same run with each, tabulated.
 
 python -m benchmarks.method_sweep --data FOLDER --folder sweep --table docs/methods.md
 
@@ -25,7 +25,13 @@ METHODS = {
     "sfft": ("subtraction=sfft",),
     "alard_lupton": ("subtraction=alard_lupton",),
     "direct": ("subtraction=direct",),
+    "unet": ("detection=unet",),  # the rest says what finds candidates and ranks them, with the default subtraction
+    "trees": ("ranking=trees",),
+    "combined": ("ranking=combined",),
+    "isolation_forest": ("ranking=isolation_forest",),
+    "one_class_svm": ("ranking=one_class_svm",),
 }
+SUBTRACTIONS = ("zogy", "zogy, adapt=false", "sfft", "alard_lupton", "direct")
 SAMPLES = {
     "simulated": ("survey=simulated",),
     "jwst": ("experiment=jwst_pair", "survey.path={data}/jwst_a2744_pair"),
@@ -50,7 +56,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def main() -> None:
     """Run what is missing, print the tables, write them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.method_sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(SUBTRACTIONS))
     parser.add_argument("--samples", nargs="*", choices=list(SAMPLES), default=list(SAMPLES))
     parser.add_argument("--data", type=Path, default=os.environ.get("ASTRID_DATA"), help="folder of the real samples")
     parser.add_argument("--folder", type=Path, default=Path("method_sweep"), help="one JSON file of each run")
