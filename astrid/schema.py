@@ -356,6 +356,7 @@ ALERTS = _table(
     ("star_residual", _F, "1"),
     ("mask_bits", _I, ""),
     meaning="alerts: the own difference of each beside what the survey says",
+    optional=(("score", _F, "1"),),  # probability of being real by the configured detector's calibration
 )
 
 EXPOSURES = _table(

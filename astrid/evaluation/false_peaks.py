@@ -90,6 +90,35 @@ def threshold_note(
     return meaning + f"{false_alarms_per_megapixel:.2g} per megapixel were found on {megapixels:.3g} megapixels."
 
 
+def learned_threshold_note(
+    detector: str, threshold: float, *, false_alarms_per_megapixel: float | None, megapixels: float
+) -> str:
+    """Say in plain words what a threshold in the score of a model means, which no law of noise predicts.
+
+    Parameters
+    ----------
+    detector : str
+        Whose score it is.
+    threshold : float
+        What a detection must reach.
+    false_alarms_per_megapixel : float or None
+        What was measured; None where it could not be.
+    megapixels : float
+        Area on which it was measured.
+
+    Examples
+    --------
+    >>> learned_threshold_note("unet", 0.45, false_alarms_per_megapixel=1.4, megapixels=8.7)
+    'A detection must reach 0.45 in the score of unet. It was fixed before the run, not tuned on it. 1.4 per megapixel \
+were found on 8.7 megapixels.'
+    """
+    meaning = f"A detection must reach {threshold:.3g} in the score of {detector}. It was fixed before the run, "
+    meaning += "not tuned on it. "
+    if false_alarms_per_megapixel is None:
+        return meaning + "The false alarms of these images could not be measured."
+    return meaning + f"{false_alarms_per_megapixel:.2g} per megapixel were found on {megapixels:.3g} megapixels."
+
+
 def _correlation(psf: FloatArray, dy: int, dx: int) -> float:
     """Correlation of a PSF with itself shifted by whole pixels, one without shift."""
     p: NDArray[np.float64] = np.pad(psf.astype(np.float64), 3)

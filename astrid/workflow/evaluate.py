@@ -23,7 +23,7 @@ from astrid.errors import CellSkipped, DataError
 from astrid.evaluation.alerts import judge_alert, summarise_alerts
 from astrid.evaluation.cell import recover
 from astrid.evaluation.completeness import completeness
-from astrid.evaluation.false_peaks import threshold_note
+from astrid.evaluation.false_peaks import learned_threshold_note, threshold_note
 from astrid.evaluation.localization import localize
 from astrid.evaluation.losses import lost_in
 from astrid.evaluation.matching import Verdict, classify, match, match_radius
@@ -47,6 +47,7 @@ from astrid.stores.journal import Journal
 from astrid.stores.tables import write_json, write_table
 from astrid.surveys import StampSurvey, Survey
 from astrid.workflow.detect import candidate_id, flux_at, to_table
+from astrid.workflow.event_scores import event_scores
 from astrid.workflow.images import GROUP, PROVIDED, Differences
 from astrid.workflow.ingest import EVENTS_FILE, read_exposures
 from astrid.workflow.keys import Cell, CellExposure, Product, digest
@@ -161,8 +162,12 @@ class Evaluate:
             y,
             x,
             is_negative=bool(extra["is_negative"]),
-            threshold=self.detectors[0].threshold,
+            threshold=_sigma(self.detectors[0]),
         )
+        probability = float("nan")
+        if not isinstance(self.detectors[0], MatchedFilter):
+            scored = event_scores(self.detectors[:1], difference, y, x, is_negative=bool(extra["is_negative"]))
+            probability = scored[self.detectors[0].name].probability
         said = {
             "exposure_id": info.exposure_id,
             "object_id": str(extra["object_id"]),
@@ -171,6 +176,7 @@ class Evaluate:
             "flux_unit": self.flux_unit,
             "y": y,
             "x": x,
+            "score": None if np.isnan(probability) else probability,
             **{name: extra.get(name) for name in ("label", "label_basis")},
             **{name: extra.get(name) for name in ("survey_significance", "survey_flux", "survey_score", "is_dipole")},
         }
@@ -383,7 +389,7 @@ def injection_rows(
         difference.unusable == 0,
         everything.y[positive],
         everything.x[positive],
-        threshold=detector.threshold if isinstance(detector, MatchedFilter) else MatchedFilter().threshold,
+        threshold=_sigma(detector),
         radius=match_radius(fwhm),
     )
     ra, dec = tile.to_sky(truths.y, truths.x)
@@ -416,6 +422,11 @@ def injection_rows(
     near = found.chosen(at_one)
     scored = scored_rows(detector.name, near, said[at_one], sources.is_near_star(near.y, near.x), cell)
     return to_table(rows, INJECTIONS), scored, result.n_duplicates
+
+
+def _sigma(detector: Detector) -> float:
+    """Return the significance that a detector asks for; that of the matched filter where it asks for something else."""
+    return detector.threshold if isinstance(detector, MatchedFilter) else MatchedFilter().threshold
 
 
 def scored_rows(
@@ -646,6 +657,13 @@ def note_on(settings: Settings, differences: Differences, rows: Sequence[Mapping
     """Return the plain-language note on the threshold."""
     if not rows:
         return "no cell could be evaluated"
+    if not isinstance(settings.detection, MatchedFilter):
+        return learned_threshold_note(
+            settings.detection.name,
+            settings.detection.threshold,
+            false_alarms_per_megapixel=rows[0]["false_alarms_per_megapixel"],
+            megapixels=rows[0]["megapixels"],
+        )
     psf: NDArray[np.float32] | None = None
     for cell in cells(settings, settings.cube_store.layout(GROUP).bands):
         try:
