@@ -17,8 +17,10 @@ def inputs_of(difference: Difference) -> NDArray[np.float32]:
     """Return the planes that a network sees.
 
     Science image and template less their median, and the difference, each over its noise: for the images the scatter of
-    their pixels, for the difference the square root of its variance times what its scatter is beyond that. Then the
-    score. All through asinh, zero where masked, which a last plane says.
+    their pixels or the square root of their median variance, whichever is larger, for the difference the square root of
+    its variance times what its scatter is beyond that. Less scatter than the variance says is not heeded: resampled
+    pixels scatter less and are correlated, so that noise over its scatter would look like sources. Then the score. All
+    through asinh, zero where masked, which a last plane says.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def inputs_of(difference: Difference) -> NDArray[np.float32]:
     planes[1] = _over_noise(difference.template, good)
     with np.errstate(invalid="ignore", divide="ignore"):
         pull = difference.flux / np.sqrt(difference.variance)
-    planes[2] = pull / _scatter(pull, good, 0.0)
+    planes[2] = pull / max(_scatter(pull, good, 0.0), np.float32(1))
     planes[3] = difference.significance
     planes[:4, ~good] = 0
     np.nan_to_num(planes, copy=False)
@@ -59,7 +61,8 @@ def _over_noise(image: Image, good: NDArray[np.bool_]) -> NDArray[Any]:
     usable = good & (image.mask == 0) & np.isfinite(image.flux)
     level = float(np.median(_sampled(image.flux, usable))) if usable.any() else 0.0
     values: NDArray[Any] = np.where(np.isfinite(image.flux), image.flux - np.float32(level), np.float32(0))
-    values /= _scatter(values, usable, 0.0)
+    said = np.sqrt(np.median(_sampled(image.variance, usable))) if usable.any() else 0.0
+    values /= max(_scatter(values, usable, 0.0), np.float32(said))
     return values
 
 

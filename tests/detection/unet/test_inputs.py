@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from astrid.detection.unet.inputs import CHANNELS, inputs_of
 from astrid.schema import MaskBit
@@ -62,3 +63,11 @@ def test_a_difference_without_images_is_refused_with_the_remedy(difference):
 def test_nothing_but_masked_pixels_is_nothing_to_see(difference):
     planes = inputs_of(replace(difference, mask=np.full((128, 128), MaskBit.BAD, np.uint16)))
     assert (planes[:4] == 0).all()
+
+
+def test_resampled_noise_is_not_blown_up_to_unit_width():
+    tile = harsh_tile(4, side=128, transients=0, artefacts=False, sources=False)
+    moved = ndimage.shift(tile.science.flux.astype(np.float64), 0.5, order=3, mode="mirror").astype(np.float32)
+    planes = inputs_of(harsh_difference(replace(tile, science=replace(tile.science, flux=moved)), plain=False))
+    for plane in (planes[0], planes[2]):
+        assert 1.4826 * np.median(np.abs(plane - np.median(plane))) < 0.87
