@@ -68,6 +68,10 @@ class Ranker:
         """Whether it looks at the output of the U-Net too."""
         return self.kind == "combined"
 
+    def prepare(self) -> None:
+        """Read the model, which this process keeps; raises what `score` raises."""
+        stored.read(stored.path_of(self.kind, self.model))
+
     def score(self, columns: Mapping[str, NDArray[Any]], fwhm: float, network: Floats | None = None) -> Floats:
         """Return the score of candidates, higher for likelier ones, not calibrated.
 

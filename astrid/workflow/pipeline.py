@@ -26,6 +26,8 @@ from astrid.workflow.detect import detect
 from astrid.workflow.evaluate import evaluate
 from astrid.workflow.fetch import fetcher_of
 from astrid.workflow.ingest import ingest
+from astrid.workflow.placement import STEPS as DETECTING
+from astrid.workflow.placement import place
 from astrid.workflow.preprocess import preprocess
 from astrid.workflow.reporting import report
 from astrid.workflow.runner import Progress, Runner
@@ -66,7 +68,8 @@ def execute(settings: Settings, until: str, progress: Progress) -> int:
         if client is not None and client.dashboard_link:
             progress.note(f"Dask dashboard: {client.dashboard_link}")
         stack.enter_context(_performance(client, settings.run_folder / "dask-report.html"))
-        runner = Runner(client, progress)
+        resources = place(settings.detection, client) if not set(wanted).isdisjoint(DETECTING) else {}
+        runner = Runner(client, progress, resources)
         steps: dict[str, Callable[[], Any]] = {
             "ingest": lambda: ingest(settings, runner, journals["cube"]),
             "preprocess": lambda: _preprocess(settings, runner, journals["cube"]),

@@ -13,6 +13,7 @@ from astrid.detection.unet.detector import Unet
 from astrid.image import Difference
 from astrid.imaging.photometry import cut_windows, equivalent_fwhm
 from astrid.ranking.rankers import Ranker
+from astrid.workflow.placement import prepare
 
 NEAR = 5  # px, side of the square in which the highest output of the network counts
 
@@ -44,6 +45,18 @@ class RankedDetector:
     def threshold(self) -> float:
         """What a candidate must reach, in the score of the ranker."""
         return self.ranker.threshold
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a GPU is of use to it."""
+        return bool(getattr(self.detector, "uses_gpu", False)) or (self.ranker.needs_network and self.network.uses_gpu)
+
+    def prepare(self) -> None:
+        """Read the models of both, which this process keeps; raises what a call raises."""
+        prepare(self.detector)
+        self.ranker.prepare()
+        if self.ranker.needs_network:
+            self.network.prepare()
 
     def __call__(self, difference: Difference) -> Detections:
         """Find candidates, the likeliest first; raises what detector and ranker raise."""

@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -115,12 +115,15 @@ class Runner:
         None works in this process.
     progress : Progress
         Where to say how far it is.
+    resources : mapping
+        Of Dask, that the tasks of a step ask for, by the name of the step.
     failures, bugs : int
         Keys that failed so far, and those of them that were unexpected exceptions.
     """
 
     client: Client | None
     progress: Progress
+    resources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     failures: int = 0
     bugs: int = 0
 
@@ -189,7 +192,9 @@ class Runner:
         def submit(key: Any) -> Any:
             # the part of a task's name before the last dash is what the dashboard groups by
             name = f"{step.replace(' ', '_')}-{id(key):x}{time.monotonic_ns():x}"
-            return client.submit(attempt, step, work, key, writer.ticket() if writer else None, key=name, pure=False)
+            ticket = writer.ticket() if writer else None
+            needs = self.resources.get(step)
+            return client.submit(attempt, step, work, key, ticket, key=name, pure=False, resources=needs)
 
         pending: dict[str, Any] = {}
         for key in islice(waiting, WINDOW):

@@ -66,6 +66,16 @@ class Unet:
         """What a detection must reach: an output of the network."""
         return self.output if self.output is not None else weights.read_card(weights.path_of(self.model)).threshold
 
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a GPU is of use to it."""
+        return self.device != "cpu"
+
+    def prepare(self) -> None:
+        """Read the weights, which this process keeps; raises what a call raises."""
+        torch.set_num_threads(1)  # processes are the parallelism
+        weights.read(self.model)
+
     def __call__(self, difference: Difference) -> Detections:
         """Find candidates in usable pixels, the likeliest first.
 
