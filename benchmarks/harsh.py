@@ -73,7 +73,8 @@ class Searched:
         )  # fmt: skip
 
 
-def searched(part: str, seed: int, number: int, *, plain: bool | None = True, network: Unet | None = None) -> Searched:
+def searched(part: str, seed: int, number: int, *, plain: bool | None = True, network: Unet | None = None,
+             measured: bool = True) -> Searched:  # fmt: skip
     """Simulate and subtract a tile and find its candidates.
 
     Parameters
@@ -86,6 +87,8 @@ def searched(part: str, seed: int, number: int, *, plain: bool | None = True, ne
         How it is subtracted; None draws, as for the training of the network.
     network : Unet, optional
         Whose output is the last feature.
+    measured : bool
+        Whether to find candidates and their features.
     """
     own = seed_of(seed, "harsh", part, number)
     tile = harsh_tile(own)
@@ -94,6 +97,8 @@ def searched(part: str, seed: int, number: int, *, plain: bool | None = True, ne
     difference = harsh_difference(tile, plain=plain)
     pixels = tuple(np.clip(np.rint([tile.y, tile.x]).astype(int), 0, difference.mask.shape[0] - 1))
     counts = (tile.snr >= FAINTEST) & (difference.unusable[pixels] == 0)
+    if not measured:
+        return Searched(tile, difference, counts, Detections(*np.empty((3, 0))), np.empty((0, 0)))
     found = EVERYTHING(difference)
     columns = measure_candidates(difference, tile.science, tile.template, found)
     output = None if network is None else network_at(network, difference, found)

@@ -1,6 +1,6 @@
 """Every way to tell transients from artefacts on the same harsh tiles: average precision, recall, localization, depth.
 
-python -m benchmarks.harsh_set --seed 14 [--tiles 300] [--train 600] [--model base] [--out FILE.json] [--table FILE.md]
+python -m benchmarks.harsh_set --seed 16 [--tiles 300] [--train 600] [--model base] [--out FILE.json] [--table FILE.md]
 
 Models of rankers are fitted here, on tiles of other seeds; the network is that of the package or a file. All rank the
 same candidates, peaks of the score above four sigma; the network finds its own. A transient counts from S/N 5 on
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, help="of the test tiles; one that nothing was chosen on")
     parser.add_argument("--tiles", type=int, default=300)
     parser.add_argument("--train", type=int, default=600, help="tiles that rankers are fitted on")
+    parser.add_argument("--calibration-tiles", type=int, default=1500, help="more of them, for the network alone")
     parser.add_argument("--model", default="base")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
@@ -67,10 +68,11 @@ def main() -> None:
             row[f"{label}_over_trees_ci"] = np.quantile(drawn - reference, (0.025, 0.975)).tolist()
         found["methods"][name] = row
     found["network"] = localized(tiles, network, Unet(model=options.model).threshold)
+    found["calibration"] = calibration(options.seed, options.calibration_tiles, network)
     found["depth"] = depth(options.seed, network)
     text = table(found)
     print(text)
-    print(json.dumps({name: found[name] for name in ("set", "network", "depth")}, indent=1))
+    print(json.dumps({name: found[name] for name in ("set", "network", "calibration", "depth")}, indent=1))
     if options.out:
         options.out.write_text(json.dumps({**found, **provenance()}, indent=1) + "\n")
     if options.table:
@@ -154,6 +156,26 @@ def localized(tiles: list[Searched], network: Unet, threshold: float) -> dict[st
         "iou_per_detection": float(np.sum(per_detection) / max(len(per_detection) + false, 1)),
         "position_rms_px": float(np.sqrt(np.mean(np.square(offsets)))),
         "calibration_error": calibration_error(np.array(score), np.array(true, bool)),
+    }
+
+
+def calibration(seed: int, tiles: int, network: Unet) -> dict[str, float]:
+    """Say how honest the probabilities of the network are, beside what perfect ones would show."""
+    probability, real = [], []
+    for number in range(tiles):
+        one = searched("calibration", seed, number, measured=False)
+        found = network(one.difference)
+        is_true, ignored = one.judge(found, found.rank)
+        probability += found.rank[~ignored].tolist()
+        real += is_true[~ignored].tolist()
+    said, is_real = np.array(probability), np.array(real, bool)
+    rng = np.random.default_rng(1)
+    perfect = [calibration_error(said, rng.random(len(said)) < said) for _ in range(200)]
+    return {
+        "tiles": tiles,
+        "detections": len(said),
+        "calibration_error": calibration_error(said, is_real),
+        "of_perfect_probabilities": float(np.mean(perfect)),
     }
 
 

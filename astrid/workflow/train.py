@@ -26,8 +26,8 @@ from astrid.evaluation.ranked import (
     Ranked,
     average_precision,
     calibration_error,
-    isotonic,
     judged,
+    logistic,
     recall_at,
     threshold_at,
 )
@@ -64,6 +64,9 @@ class Training:
         Tiles in one file, the unit of work.
     seed : int
         Of the simulated tiles.
+    start : str or None
+        Weights to go on from, one of the package or a file of ``astrid train``, of the same architecture; None begins
+        from nothing. With a tenth of the learning rate, and cells of a survey, it makes a network at home there.
     blank : tuple of str
         Planes that the network is shown as zeros: what each is worth (`astrid.detection.unet.inputs.CHANNELS`).
     loop : Loop
@@ -79,6 +82,7 @@ class Training:
     side: int = 256
     shard: int = 25
     seed: int = 1
+    start: str | None = None
     blank: tuple[str, ...] = ()
     loop: Loop = field(default_factory=Loop)
     device: str = "auto"
@@ -105,6 +109,7 @@ def train_network(settings: Settings, training: Training, progress: Progress) ->
         Number of keys that failed.
     """
     folder = settings.run_folder
+    start = _start(training)
     failures = execute(settings, "subtract", progress) if training.source != "harsh" else 0
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(settings.yaml)
@@ -128,13 +133,25 @@ def train_network(settings: Settings, training: Training, progress: Progress) ->
 
     network, history = train(
         training.architecture, parts["training"], parts["validation"], loop, folder / "checkpoint.pt",
-        device=device, report=report,
+        start=start, device=device, report=report,
     )  # fmt: skip
     progress.finish("train")
     card = finished(network.to("cpu"), parts, training, history, folder / WEIGHTS)
     write_json(folder / "training.json", {"history": history, "metrics": card.metrics, "training": card.training})
     progress.note(f"weights: {folder / WEIGHTS}; use them with detection=unet detection.model={folder / WEIGHTS}")
     return failures
+
+
+def _start(training: Training) -> tuple[UNetwork, str] | None:
+    if training.start is None:
+        return None
+    network, card = weights.checked(weights.path_of(training.start))
+    if card.architecture != training.architecture or card.blank != training.blank:
+        raise UsageError(
+            f"training.start={training.start}: weights of the architecture {card.architecture}, without the planes "
+            f"{list(card.blank)}; use training.architecture={card.architecture} and training.blank={list(card.blank)}"
+        )
+    return network, card.sha256
 
 
 def _examples(settings: Settings, training: Training, runner: Runner, journal: Journal) -> dict[str, Examples]:
@@ -171,9 +188,9 @@ def finished(
     """Calibrate on the validation examples and write weights, card and a page that describes them."""
     unfolded = {name: value.clone() for name, value in network.state_dict().items()}
     ranked = ranked_peaks(network.folded(), parts["validation"])
-    outputs_at, probabilities = isotonic(ranked.score, ranked.is_true)
+    outputs_at, probabilities = logistic(ranked.score, ranked.is_true)
     odd = ranked.tile % 2 == 1  # how good such a calibration is: fitted on one half of the tiles, judged on the other
-    half = isotonic(ranked.score[odd], ranked.is_true[odd])
+    half = logistic(ranked.score[odd], ranked.is_true[odd])
     error = calibration_error(np.interp(ranked.score[~odd], *half), ranked.is_true[~odd])
     metrics = {
         "tiles": ranked.n_tiles,
@@ -247,7 +264,7 @@ def page_of(card: weights.Card) -> str:
         f"Finds transients in differences. It sees {', '.join(card.channels)}, each over its own noise and through "
         "asinh, and gives a probability for each pixel.\n\n"
         f"Threshold {card.threshold:.4f}: {FALSE_ALARMS} false alarms per 256 x 256 px of the validation tiles. "
-        f"Calibrated on the same tiles (isotonic).\n\n| on validation | |\n| --- | --- |\n{metrics}\n"
+        f"Calibrated on the same tiles (Platt).\n\n| on validation | |\n| --- | --- |\n{metrics}\n"
         "Not for: sources that fade (set `detection.both_signs=true`), trails, pixels that are masked. Validation "
         "tiles are simulated or of the survey it was trained on; other surveys differ: look at a run's own metrics.\n\n"
         f"sha256 `{card.sha256}`, architecture version {card.version}. Trained with\n\n```json\n{said}\n```\n"

@@ -9,6 +9,7 @@ from astrid.evaluation.ranked import (
     calibration_error,
     isotonic,
     judged,
+    logistic,
     precision_recall,
     recall_at,
     reliability,
@@ -72,9 +73,21 @@ def test_a_calibration_tells_how_likely_a_score_is_real_and_keeps_the_order():
     assert np.nanmax(np.abs(mean - real)) < 0.06
 
 
-def test_a_calibration_needs_both_kinds():
+def test_few_detections_calibrate_an_output_that_is_nearly_a_probability():
+    rng = np.random.default_rng(3)
+    odds = rng.normal(0, 3, 4000)
+    score, truth = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(-(0.6 * odds - 1)))
+    at, probability = logistic(score[:1000], rng.random(1000) < truth[:1000])
+    assert len(at) == 65
+    assert (np.diff(at) > 0).all()
+    assert np.abs(np.interp(score, at, probability) - truth).max() < 0.06
+    assert np.abs(score - truth).max() > 0.2
+
+
+@pytest.mark.parametrize("calibrate", [isotonic, logistic])
+def test_a_calibration_needs_both_kinds(calibrate):
     with pytest.raises(ValueError, match="true and false"):
-        isotonic(np.array([0.1, 0.2]), np.array([True, True]))
+        calibrate(np.array([0.1, 0.2]), np.array([True, True]))
 
 
 def test_the_bootstrap_draws_whole_tiles():

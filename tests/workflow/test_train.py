@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from astrid.detection.unet import weights
 from astrid.detection.unet.examples import Examples
@@ -49,6 +50,25 @@ def test_a_survey_gives_examples_of_its_own_cells(done_before):
     assert len(found) == 4
     examples = Examples(tuple(path.with_suffix("") for path in found))
     assert all(len(examples[i].y) and (examples[i].snr >= 20).all() for i in range(len(examples)))
+
+
+def test_training_goes_on_from_weights_of_before(done_before):
+    words = ("training.source=cells", "training.start=base", "training.loop.steps=2", "training.loop.batch=2",
+             "training.loop.check_every=1", "training.loop.learning_rate=1e-9", "evaluation.snr_min=20",
+             "evaluation.seed=4")  # fmt: skip
+    ended = done_before("train", *night("further", *words))
+    assert ended.code == 0, ended.out + ended.err
+    before, after = weights.checked(weights.path_of("base"))[0], weights.checked(
+        done_before.run("further") / "weights.safetensors")[0]  # fmt: skip
+    same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert all(same)
+    assert "start" in weights.read_card(done_before.run("further") / "weights.safetensors").training
+
+
+def test_weights_of_another_architecture_are_no_start(place):
+    ended = place("train", "name=wrong", *TINY, "training.start=base")
+    assert ended.code == 2
+    assert "training.architecture=base" in ended.err
 
 
 def test_an_image_is_divided_into_tiles_that_cover_it():

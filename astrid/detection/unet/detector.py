@@ -22,7 +22,8 @@ from astrid.imaging.photometry import cut_windows, equivalent_fwhm
 
 TILE = 256  # px, side of what the network sees at a time: fits the cache
 BORDER = 24  # px of its neighbours on each side that are seen and not used
-NEAR = 2  # px about a peak of the output in which the score's own is looked for
+WITHIN = 0.75  # FWHM of a peak of the output whose pixels say where its middle is: the disk it was taught
+FARTHEST = 0.25  # FWHM between that middle and the position fitted; beyond, the fit has gone to something else
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Unet:
     """Find transients with a U-Net.
 
     What the output of the network reaches is one detection for each of its maxima; its position is fitted to the
-    difference, its ``score`` is the calibrated probability, and its footprint the disk of 0.75 FWHM about it.
+    difference from the middle of that output, its ``score`` is the calibrated probability, and its footprint the disk
+    of 0.75 FWHM about it.
 
     Attributes
     ----------
@@ -101,10 +103,11 @@ class Unet:
         masked = difference.unusable != 0
         peaks = find_peaks(output, masked, threshold=self.threshold, radius=radius)
         reached = output[tuple(peaks.T)].astype(np.float64)
-        at = peaks.astype(np.float64)
-        if len(at):
-            at = _on_score(difference.significance, at)
-        y, x = centred(difference, at[:, 0], at[:, 1])
+        width = equivalent_fwhm(difference.psf)
+        middle_y, middle_x = middles(output, peaks, WITHIN * width)
+        y, x = centred(difference, middle_y, middle_x)
+        fine = np.hypot(y - middle_y, x - middle_x) <= FARTHEST * width
+        y, x = np.where(fine, y, middle_y), np.where(fine, x, middle_x)
         inside = [np.clip(np.rint(v).astype(int), 0, n - 1) for v, n in zip((y, x), masked.shape, strict=True)]
         return y, x, reached, sign * difference.significance[inside[0], inside[1]].astype(np.float64)
 
@@ -166,14 +169,28 @@ def _squares(ny: int, nx: int) -> Iterator[tuple[slice, slice]]:
             yield slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def _on_score(score: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move positions to the highest score near them: the output of a network is flat where it is sure."""
-    side = 2 * NEAR + 1
-    near = cut_windows(score, at[:, 0], at[:, 1], (side, side), fill=-np.inf)
-    near = np.where(np.isfinite(near), near, -np.inf).reshape(len(at), -1)
-    best = near.argmax(axis=1)
-    moved = at + np.stack(np.divmod(best, side), axis=1) - NEAR
-    return np.where(np.isfinite(near.max(axis=1))[:, None], moved, at)
+def middles(
+    output: NDArray[np.float32], peaks: NDArray[np.integer], radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the output about each peak has its middle: the mean of its pixels, weighted with their squares.
+
+    The output is flat where the network is sure, so that the peak itself may be anywhere in the disk.
+
+    Parameters
+    ----------
+    output : (ny, nx) float32 array
+        Of the network, 0 to 1.
+    peaks : (n, 2) int array
+        Row and column of each.
+    radius : float
+        Pixels about a peak, along rows and columns, that count.
+    """
+    half = int(np.ceil(radius)) + 1
+    y, x = peaks.astype(np.float64).T
+    rows, columns = np.indices((2 * half + 1, 2 * half + 1)) - half
+    window = cut_windows(output, y, x, rows.shape, fill=0).astype(np.float64) ** 2
+    total = window.sum(axis=(1, 2))
+    return y + (window * rows).sum(axis=(1, 2)) / total, x + (window * columns).sum(axis=(1, 2)) / total
 
 
 def turned(difference: Difference) -> Difference:

@@ -75,6 +75,7 @@ def train(
     loop: Loop,
     checkpoint: Path,
     *,
+    start: tuple[UNetwork, str] | None = None,
     device: str = "cpu",
     report: Report | None = None,
 ) -> tuple[UNetwork, dict[str, Any]]:
@@ -93,6 +94,8 @@ def train(
         How.
     checkpoint : path
         Written at each look at validation; read if there.
+    start : UNetwork and str, optional
+        As it was trained before, and its checksum; weights are drawn where there is none.
     device : str
         Of torch.
     report : callable, optional
@@ -104,11 +107,15 @@ def train(
         If the checkpoint is of another training, or does not read.
     """
     torch.manual_seed(loop.seed)
-    network = channels_last(build(architecture).to(device))
+    network = build(architecture)
+    if start is not None:
+        network.load_state_dict(start[0].state_dict())
+    network = channels_last(network.to(device))
+    identity = _identity(architecture, loop, examples) | ({"start": start[1]} if start else {})
     optimiser = torch.optim.AdamW(network.parameters(), lr=loop.learning_rate, weight_decay=loop.weight_decay)
     history: dict[str, Any] = {"step": [], "training_loss": [], "validation_loss": []}
     best = {name: value.clone() for name, value in network.state_dict().items()}
-    first = _resumed(checkpoint, network, optimiser, history, best, _identity(architecture, loop, examples))
+    first = _resumed(checkpoint, network, optimiser, history, best, identity)
     losses: list[float] = []
     for step in range(first, loop.steps):
         if _is_stalled(history, loop.patience):
@@ -132,7 +139,7 @@ def train(
             losses = []
             if history["validation_loss"][-1] == min(history["validation_loss"]):
                 best = {name: value.clone() for name, value in network.state_dict().items()}
-            _saved(checkpoint, step + 1, network, optimiser, history, best, _identity(architecture, loop, examples))
+            _saved(checkpoint, step + 1, network, optimiser, history, best, identity)
             if report is not None:
                 report(step + 1, {name: values[-1] for name, values in history.items()})
     network.load_state_dict(best)
@@ -267,7 +274,7 @@ def _resumed(
     except Exception as error:
         raise DataError(f"{path}: the checkpoint does not read ({error}); delete it to begin anew") from error
     if state["identity"] != identity:
-        wrong = sorted(k for k in identity if state["identity"].get(k) != identity[k])
+        wrong = sorted(k for k in {*identity, *state["identity"]} if state["identity"].get(k) != identity.get(k))
         raise DataError(f"{path}: the checkpoint is of a training with another {', '.join(wrong)}; use another name=")
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])

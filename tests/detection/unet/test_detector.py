@@ -7,7 +7,7 @@ from scipy import ndimage
 from astrid.detection import Detector
 from astrid.detection.matched_filter import MatchedFilter
 from astrid.detection.unet import weights
-from astrid.detection.unet.detector import Unet
+from astrid.detection.unet.detector import Unet, middles
 from astrid.errors import DataError
 from astrid.schema import MaskBit
 from astrid.simulation.harsh import harsh_tile
@@ -17,7 +17,7 @@ from astrid.workflow.examples import harsh_difference
 
 @pytest.fixture(scope="module")
 def tiles():
-    made = [harsh_tile(seed_of(21, number)) for number in range(10)]
+    made = [harsh_tile(seed_of(21, number)) for number in range(16)]
     return [(tile, harsh_difference(tile)) for tile in made]
 
 
@@ -67,6 +67,25 @@ def test_positions_are_those_of_the_transients(tiles):
         away = np.hypot(detections.y[:, None] - tile.y, detections.x[:, None] - tile.x)
         offsets += [d for d in away.min(axis=0, initial=99) if d < 2]
     assert np.sqrt(np.mean(np.square(offsets))) < 0.5
+
+
+def test_a_flat_output_has_its_middle_where_it_is_heaviest():
+    output = np.zeros((40, 40), np.float32)
+    output[10:15, 20:25] = 1
+    output[14, 24] = 0.5
+    y, x = middles(output, np.array([[11, 23]]), 4.0)
+    np.testing.assert_allclose([y[0], x[0]], [12 - 2 * 0.75 / 24.25, 22 - 2 * 0.75 / 24.25])
+
+
+def test_a_brighter_neighbour_does_not_draw_the_position_away(tiles):
+    _, difference = next(pair for pair in tiles if len(Unet()(pair[1]).y))
+    found = Unet()(difference)
+    beside = difference.flux.copy()
+    y, x = round(found.y[0]), round(found.x[0])
+    beside[y + 4, x] += 3 * np.nanmax(beside[y - 2 : y + 3, x - 2 : x + 3])
+    again = Unet(output=0.05)(replace(difference, flux=beside))
+    away = np.hypot(again.y - found.y[0], again.x - found.x[0])
+    assert away.min(initial=99) < 1
 
 
 def test_a_faded_source_is_found_where_both_signs_are_asked_for(tiles):
